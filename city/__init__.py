@@ -1,0 +1,1 @@
+"""The town: an application made of modules. Pure."""

@@ -1,0 +1,83 @@
+"""The one codec: canonical MessagePack. Everything hashed, signed or sent between nodes goes through here.
+
+Arrays, shortest integers, byte and text strings, booleans and nil; no maps, no floats, no extension types.
+MessagePack itself is not canonical (``cc 01`` and ``01`` both read as 1), so decoding encodes again and compares.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgpack
+
+DEPTH_MAX = 16
+"""Arrays inside arrays that `decode` accepts."""
+
+Wire: TypeAlias = "None | bool | int | bytes | str | tuple[Wire, ...]"
+"""What can stand on the wire. Arrays decode as tuples."""
+
+
+class BadMessage(Exception):
+    """The bytes are a stranger's fault: malformed, too large, not canonical, or a lie that was proved.
+
+    ``code`` is stable (``bad_message.<what>``); the text says what was wrong.
+    """
+
+    def __init__(self, text: str, code: str = "bad_message.malformed") -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def encode(value: object) -> bytes:
+    """The canonical bytes of *value* (tuples or lists of what `Wire` allows).
+
+    Raises TypeError or OverflowError for anything else: that is a defect of ours, not of a peer.
+    """
+    return _checked_pack(value)
+
+
+def decode(data: bytes, *, bytes_max: int) -> Wire:
+    """The value whose canonical encoding is exactly *data*. Raises BadMessage for anything else."""
+    if len(data) > bytes_max:
+        raise BadMessage(f"{len(data)} bytes, at most {bytes_max} are allowed", "bad_message.too_large")
+    try:
+        value = msgpack.unpackb(data, raw=False, use_list=False, strict_map_key=True, ext_hook=_no_extension)
+    except msgpack.ExtraData as error:
+        raise BadMessage("bytes follow the message", "bad_message.trailing_bytes") from error
+    except (ValueError, RecursionError, msgpack.UnpackException) as error:
+        raise BadMessage(f"not MessagePack: {error!s:.80}") from error
+    _check(value, DEPTH_MAX)
+    if msgpack.packb(value, use_bin_type=True) != data:
+        raise BadMessage("not the canonical encoding", "bad_message.not_canonical")
+    return value  # type: ignore[no-any-return]  # _check has just proved the type
+
+
+def _no_extension(code: int, data: bytes) -> None:
+    raise ValueError(f"extension type {code}")
+
+
+def _check(value: object, depth: int) -> None:
+    """Raises BadMessage unless *value* is a `Wire` of at most *depth* nested arrays."""
+    kind = type(value)
+    if kind is tuple:
+        if depth == 0:
+            raise BadMessage(f"arrays are nested more than {DEPTH_MAX} deep", "bad_message.too_deep")
+        for item in value:  # type: ignore[attr-defined]
+            _check(item, depth - 1)
+    elif not (kind is int or kind is bytes or kind is str or value is None or kind is bool):
+        raise BadMessage(f"a {kind.__name__} cannot stand in a message")
+
+
+def _checked_pack(value: object) -> bytes:
+    _refuse_foreign(value)
+    packed: bytes = msgpack.packb(value, use_bin_type=True)
+    return packed
+
+
+def _refuse_foreign(value: object) -> None:
+    kind = type(value)
+    if kind is tuple or kind is list:
+        for item in value:  # type: ignore[attr-defined]
+            _refuse_foreign(item)
+    elif not (kind is int or kind is bytes or kind is str or value is None or kind is bool):
+        raise TypeError(f"{kind.__name__} has no canonical encoding")

@@ -1,0 +1,1 @@
+"""Many nodes: real processes with faults and load."""
