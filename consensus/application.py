@@ -24,7 +24,7 @@ class Inadmissible(Exception):
 
 
 class QueryRefused(Exception):
-    """A query can't be answered; *code* is stable (``query.<what>`` or a module's refusal), the text says what to do."""
+    """A query has no answer; *code* is stable (``query.<what>`` or a module's refusal); the text says what to do."""
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
@@ -112,7 +112,8 @@ class Execution(Protocol):
     def deliver(self, transaction: Transaction) -> Result:
         """*transaction* took effect, or was refused and its nonce and fee spent.
 
-        Its signatures have been verified by the node. Raises Inadmissible, with nothing changed, if it can't stand here.
+        Its signatures have been verified by the node. Raises Inadmissible, with nothing changed, if it can't stand
+        here.
         """
 
     def end(self) -> BlockOutcome:
@@ -160,8 +161,8 @@ class ProofTarget:
 class Application(Protocol):
     """A deterministic application: same calls, same answers, on every machine.
 
-    It writes only through `Execution.changes`; `module_names` are its leaves of the application hash (sorted, without the
-    engine's own leaf ``chain``).
+    It writes only through `Execution.changes`; `module_names` are its leaves of the application hash (sorted,
+    without the engine's own leaf ``chain``).
     """
 
     name: str
@@ -172,7 +173,7 @@ class Application(Protocol):
         """The first state, from the genesis file's ``town`` table. Raises ValueError naming the offending key."""
 
     def admit(self, transaction: Transaction, state: State, *, time_ms: int, params: Params) -> Admission:
-        """Raises Inadmissible unless a block at *time_ms* could hold *transaction* (now, or when its nonce's turn comes).
+        """Raises Inadmissible unless a block at *time_ms* could hold *transaction*, now or when its nonce's turn comes.
 
         Signatures are the node's business; which keys must sign is the application's.
         """
@@ -205,4 +206,4 @@ class Application(Protocol):
         """The sentence behind a result code, if it is this application's."""
 
     def describe(self) -> dict[str, Any]:
-        """Modules, messages, queries, events, parameters, refusals with JSON Schema: the source of CLI, OpenRPC and forms."""
+        """Modules, messages, queries, events, parameters, refusals with JSON Schema; source of CLI, OpenRPC, forms."""

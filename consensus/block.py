@@ -58,7 +58,7 @@ class Signed:
 
 @dataclass(frozen=True)
 class Commit:
-    """Precommits of more than 2/3 of the power for one block; entries in the order of the height's set, None where absent."""
+    """Precommits of more than 2/3 of the power for one block, in the order of the height's set, None where absent."""
 
     height: Height
     round: Round

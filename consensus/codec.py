@@ -13,7 +13,7 @@ import msgpack
 DEPTH_MAX = 16
 """Arrays inside arrays that `decode` accepts."""
 
-Wire: TypeAlias = "None | bool | int | bytes | str | tuple[Wire, ...]"
+Wire: TypeAlias = "bool | int | bytes | str | tuple[Wire, ...] | None"
 """What can stand on the wire. Arrays decode as tuples."""
 
 

@@ -1,8 +1,8 @@
 """Typed values on the wire: a frozen dataclass, or any annotation, and the array that stands for it.
 
-A shape is read off annotations: ``int`` with `Range`, ``bytes`` with `Size`, ``str`` with `Length`, ``bool``, ``T | None``,
-``tuple[T, ...]`` with `Count`, ``tuple[A, B]``, integer enums, frozen dataclasses (an array of their fields in order), and `Anything`
-(whatever the codec allows, to be read later by somebody who knows its type).
+A shape is read off annotations: ``int`` with `Range`, ``bytes`` with `Size`, ``str`` with `Length`, ``bool``,
+``T | None``, ``tuple[T, ...]`` with `Count`, ``tuple[A, B]``, integer enums, frozen dataclasses (an array of their
+fields in order), and `Anything` (whatever the codec allows, to be read later by somebody who knows its type).
 """
 
 from __future__ import annotations
@@ -84,12 +84,14 @@ T = TypeVar("T")
 
 def to_bytes(value: object) -> bytes:
     """The canonical bytes of a dataclass instance."""
-    return encode(shape_of(type(value)).to_wire(value))
+    kind: Any = type(value)
+    return encode(shape_of(kind).to_wire(value))
 
 
 def from_bytes(kind: type[T], data: bytes, *, bytes_max: int = MESSAGE_BYTES_MAX) -> T:
     """The instance of dataclass *kind* whose canonical bytes are *data*. Raises BadMessage."""
-    value: T = shape_of(kind).from_wire(decode(data, bytes_max=bytes_max))
+    annotation: Any = kind
+    value: T = shape_of(annotation).from_wire(decode(data, bytes_max=bytes_max))
     return value
 
 
