@@ -1,0 +1,199 @@
+"""The genesis file: what a chain begins with. Its hash is the chain's root; every node compares it with its peers'."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from consensus.params import CITY, TINY, BadParams, Params
+from consensus.signing import sha256
+from consensus.transaction import CHAIN_ID_LENGTH_MAX
+from node.toml import BadToml, Document, to_toml
+
+GENESIS_BYTES_MAX = 16 * 2**20
+MODULES_MAX = 128
+VERSION_MAX = 2**31 - 1
+TIME_MS_MAX = 2**53 - 1
+PRESETS: Mapping[str, Params] = {"CITY": CITY, "TINY": TINY}
+
+_CHAIN_ID = re.compile(rf"[a-z0-9][a-z0-9-]{{0,{CHAIN_ID_LENGTH_MAX - 1}}}")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_TOP = ("chain_id", "time_ms", "application", "application_version", "modules", "params", "town")
+
+
+class BadGenesis(BadToml):
+    """The genesis can't be used; names line and key, and says what is wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenesisFile:
+    """A genesis file that was read and checked, but for ``town``, which the application reads."""
+
+    chain_id: str
+    time_ms: int
+    """Unix time, ms; the first block is not earlier."""
+    application: str
+    """Entry-point name in the group ``allting.applications``."""
+    application_version: int
+    modules: Mapping[str, int]
+    """Module name (entry point in ``allting.modules``) → version."""
+    params: Params
+    town: Mapping[str, Any]
+    """The application's own table, as TOML gave it."""
+    raw: bytes = field(repr=False)
+    """The file, byte for byte."""
+    hash: bytes
+    """32 bytes, SHA-256 of `raw`; the last block id of header 1."""
+
+    @classmethod
+    def load(cls, path: Path) -> GenesisFile:
+        """The genesis in *path*. Raises BadGenesis."""
+        try:
+            with path.open("rb") as file:
+                data = file.read(GENESIS_BYTES_MAX + 1)
+        except FileNotFoundError:
+            raise BadGenesis(f"{path}: there is no genesis here; run allting init or allting join LINK") from None
+        return cls.parse(data, name=str(path))
+
+    @classmethod
+    def parse(cls, raw: bytes, *, name: str = "genesis.toml") -> GenesisFile:
+        """The genesis in *raw*. Raises BadGenesis naming key and line."""
+        document = _document(raw, name)
+        reader = _Reader(document)
+        reader.known((), document.data, _TOP)
+        chain_id = reader.text("chain_id")
+        if not _CHAIN_ID.fullmatch(chain_id):
+            raise document.fault(
+                ("chain_id",), f"1…{CHAIN_ID_LENGTH_MAX} lower-case letters, digits and dashes, no dash first"
+            )
+        return cls(
+            chain_id=chain_id,
+            time_ms=reader.integer("time_ms", TIME_MS_MAX),
+            application=reader.name("application"),
+            application_version=reader.integer("application_version", VERSION_MAX),
+            modules=_modules(document, reader.table("modules")),
+            params=_params(document, reader.table("params")),
+            town=reader.table("town", required=False),
+            raw=raw,
+            hash=sha256(raw),
+        )
+
+    def fault(self, path: tuple[str | int, ...], text: str) -> BadToml:
+        """The error about the value at *path* (``("town", "coin", "treasury")``), with its line."""
+        return _document(self.raw, "genesis.toml").fault(path, text)
+
+
+def _document(raw: bytes, name: str) -> Document:
+    if len(raw) > GENESIS_BYTES_MAX:
+        raise BadGenesis(f"{name}: larger than {GENESIS_BYTES_MAX} bytes")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        raise BadGenesis(f"{name}, line {raw[: error.start].count(10) + 1}: not UTF-8") from None
+    return Document(text, name=name, error=BadGenesis)
+
+
+class _Reader:
+    """Takes values of a known type from the top of a document; complains with key and line."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+
+    def known(self, path: tuple[str, ...], table: Mapping[str, Any], keys: tuple[str, ...]) -> None:
+        """Raises BadGenesis if *table* has a key that is not in *keys*."""
+        for key in table:
+            if key not in keys:
+                raise self._document.fault((*path, key), f"unknown key; known here: {', '.join(keys)}")
+
+    def _value(self, key: str) -> Any:
+        if key not in self._document.data:
+            raise self._document.fault((key,), "is missing")
+        return self._document.data[key]
+
+    def text(self, key: str) -> str:
+        """The text at *key*."""
+        value = self._value(key)
+        if type(value) is not str:
+            raise self._document.fault((key,), "must be a text in quotes")
+        return value
+
+    def name(self, key: str) -> str:
+        """The entry-point name at *key*."""
+        value = self.text(key)
+        if not _NAME.fullmatch(value):
+            raise self._document.fault((key,), "must be a name: lower-case letters, digits, underscores")
+        return value
+
+    def integer(self, key: str, high: int) -> int:
+        """The number 0…*high* at *key*."""
+        value = self._value(key)
+        if type(value) is not int or not 0 <= value <= high:
+            raise self._document.fault((key,), f"must be a whole number in 0…{high}")
+        return value
+
+    def table(self, key: str, *, required: bool = True) -> dict[str, Any]:
+        """The table at *key*; empty if absent and not *required*."""
+        value = self._value(key) if required or key in self._document.data else {}
+        if not isinstance(value, dict):
+            raise self._document.fault((key,), f"must be a table: [{key}]")
+        return value
+
+
+def _modules(document: Document, table: dict[str, Any]) -> dict[str, int]:
+    if not 1 <= len(table) <= MODULES_MAX:
+        raise document.fault(("modules",), f"names 1…{MODULES_MAX} modules, such as coin = 1")
+    for name, version in table.items():
+        if not _NAME.fullmatch(name):
+            raise document.fault(("modules", name), "is no module name: lower-case letters, digits, underscores")
+        if type(version) is not int or not 1 <= version <= VERSION_MAX:
+            raise document.fault(("modules", name), "must be the module's version, a whole number from 1")
+    return dict(sorted(table.items()))
+
+
+def _params(document: Document, table: dict[str, Any]) -> Params:
+    preset = table.get("preset", "CITY")
+    if preset not in PRESETS:
+        raise document.fault(("params", "preset"), f"must be one of {', '.join(PRESETS)}")
+    known = [item.name for item in dataclasses.fields(Params)]
+    changes = {key: value for key, value in table.items() if key != "preset"}
+    for key, value in changes.items():
+        if key not in known:
+            raise document.fault(("params", key), f"unknown key; known here: preset, {', '.join(known)}")
+        if type(value) is not int:
+            raise document.fault(("params", key), "must be a whole number")
+    try:
+        return PRESETS[preset].replaced(**changes)
+    except BadParams as error:
+        named = str(error).split(" ", 1)[0]
+        raise document.fault(("params", named), f"these parameters can't work: {error}") from None
+
+
+def genesis_toml(
+    *,
+    chain_id: str,
+    time_ms: int,
+    modules: Mapping[str, int],
+    town: Mapping[str, Any],
+    application: str = "town",
+    application_version: int = 1,
+    preset: str = "CITY",
+    params: Mapping[str, int] | None = None,
+) -> bytes:
+    """A genesis file with these contents, checked by reading it again. Raises BadGenesis."""
+    raw = to_toml(
+        {
+            "chain_id": chain_id,
+            "time_ms": time_ms,
+            "application": application,
+            "application_version": application_version,
+            "modules": dict(modules),
+            "params": {"preset": preset, **(params or {})},
+            "town": dict(town),
+        }
+    ).encode()
+    GenesisFile.parse(raw)
+    return raw
