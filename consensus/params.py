@@ -95,6 +95,7 @@ class Params:
                 self.block_bytes_max >= self.transaction_bytes_max + VALIDATORS_MAX * COMMIT_ENTRY_BYTES + 4096,
                 "block_bytes_max must hold a full commit, one piece of evidence and the largest transaction",
             ),
+            (self.evidence_age_ms <= 366 * DAY_MS, "evidence_age_ms must not exceed 366 days"),
             (self.block_bytes_max <= 2**24, "block_bytes_max must not exceed 16 MiB"),
             (self.transaction_bytes_max >= 1024, "transaction_bytes_max must be at least 1024"),
             (self.propose_timeout_ms <= DAY_MS, "propose_timeout_ms must not exceed a day"),

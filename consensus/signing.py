@@ -37,7 +37,7 @@ def public_key(seed: bytes) -> bytes:
 
 
 def verify(public: bytes, message: bytes, signature: bytes) -> bool:
-    """Whether *signature* is *public*'s over *message*, as libsodium decides; False for a malformed key or signature."""
+    """Whether *signature* is *public*'s over *message*, as libsodium decides; False for malformed ones."""
     if len(signature) != 64 or len(public) != 32:
         return False
     try:

@@ -1,0 +1,360 @@
+"""From one block to the next: the facts that carry over, and whether a block follows from them.
+
+Validity is a function of the block and its parent state alone. The entries that `chain_changes` gives for the engine's
+own leaf ``chain`` are covered by the application hash of the very block that decides them, so they hold nothing that
+depends on that block's id or application hash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from consensus import merkle
+from consensus.application import BlockInfo, BlockOutcome, Result
+from consensus.block import HEADER_VERSION, Block, Commit, Header, ModuleRoot, Signed
+from consensus.codec import encode
+from consensus.jellyfish import application_hash
+from consensus.params import HOUR_MS, Params
+from consensus.shape import U63, Count, Hash, to_bytes
+from consensus.signing import sha256, verify
+from consensus.transaction import ChainId
+from consensus.validators import Update, ValidatorSet
+from consensus.vote import Height, Vote, VoteKind, vote_sign_bytes
+
+UNDECIDED = bytes(32)
+"""Stands for block id and application hash in a state whose header does not exist yet."""
+
+FORMER_SETS_MAX = 4_096
+"""Former sets that are kept for evidence; beyond, the oldest goes though it is not too old."""
+
+EVIDENCE_ROOT_EMPTY = merkle.root(())
+
+
+class InvalidBlock(Exception):
+    """The block does not follow from its parent. ``code`` is stable (``block.<what>``); the text gives the values."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class FormerSet:
+    """A validator set that was in force from *first_height* to *last_height*, both included."""
+
+    first_height: Height
+    last_height: Height
+    last_time_ms: U63
+    """Time of the block at *last_height*."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainState:
+    """What is known after the block at `height`, and all that the next block's validity depends on.
+
+    Stored with each commit. Height 0 is the state before block 1: its block id is the genesis hash, its time the
+    genesis time.
+    """
+
+    chain_id: ChainId
+    genesis_hash: Hash
+    height: Height
+    time_ms: U63
+    block_id: Hash
+    app_hash: Hash
+    last_validators: ValidatorSet
+    """Of `height`: those whose commit the next block carries. Empty at height 0."""
+    validators: ValidatorSet
+    """Of `height` + 1, priorities already advanced."""
+    set_since: Height
+    """The first height at which the members and powers of `validators` are in force."""
+    former_sets: Annotated[tuple[FormerSet, ...], Count(FORMER_SETS_MAX)]
+    """Sets before `validators` on which evidence can still rest, oldest first; their members are in leaf ``chain``."""
+    params: Params
+    """Of `height` + 1."""
+
+    @classmethod
+    def genesis(
+        cls,
+        *,
+        chain_id: str,
+        genesis_hash: bytes,
+        time_ms: int,
+        validators: Iterable[Update],
+        params: Params,
+        app_hash: bytes = UNDECIDED,
+    ) -> ChainState:
+        """The state before block 1. Raises BadUpdate or BadParams for a set or parameters that can't begin a chain."""
+        params.check()
+        return cls(
+            chain_id=chain_id,
+            genesis_hash=genesis_hash,
+            height=0,
+            time_ms=time_ms,
+            block_id=genesis_hash,
+            app_hash=app_hash,
+            last_validators=ValidatorSet(()),
+            validators=ValidatorSet.of(validators),
+            set_since=1,
+            former_sets=(),
+            params=params,
+        )
+
+    def decided(self, header: Header) -> ChainState:
+        """This state, which `next_state` gave, with the id and application hash of the header that it led to."""
+        assert header.height == self.height, (header.height, self.height)
+        return replace(self, block_id=header.id, app_hash=header.app_hash)
+
+
+def params_hash(params: Params) -> bytes:
+    """32 bytes, SHA-256 of the canonical bytes of *params*."""
+    return sha256(to_bytes(params))
+
+
+def results_hash(results: Sequence[Result]) -> bytes:
+    """32 bytes, RFC 6962 over the canonical bytes of ``begin``, each transaction's result, ``end``."""
+    return merkle.root([to_bytes(result) for result in results])
+
+
+def transactions_root(ids: Sequence[bytes]) -> bytes:
+    """32 bytes, RFC 6962 over the transactions' ids."""
+    return merkle.root(ids)
+
+
+def commit_hash(commit: Commit | None) -> bytes:
+    """32 bytes, the hash of *commit*; SHA-256 of nothing for the None of block 1."""
+    return sha256(b"") if commit is None else commit.hash
+
+
+def next_state(parent: ChainState, info: BlockInfo, outcome: BlockOutcome) -> ChainState:
+    """The state after the block that *info* describes, whose execution gave *outcome*; its header does not exist yet.
+
+    Block id and application hash are `UNDECIDED` until `ChainState.decided`. Raises BadUpdate or BadParams for updates
+    that no chain can go on with: the application must not decide such, so this is our defect and stops the node.
+    """
+    validators = parent.validators.advanced().updated(outcome.validator_updates)
+    changed = validators.hash != parent.validators.hash
+    params = parent.params
+    if outcome.params is not None:
+        outcome.params.check()
+        params = outcome.params
+    former_sets = parent.former_sets
+    if changed:
+        former_sets += (FormerSet(parent.set_since, info.height, info.time_ms),)
+    return ChainState(
+        chain_id=parent.chain_id,
+        genesis_hash=parent.genesis_hash,
+        height=info.height,
+        time_ms=info.time_ms,
+        block_id=UNDECIDED,
+        app_hash=UNDECIDED,
+        last_validators=parent.validators,
+        validators=validators,
+        set_since=info.height + 1 if changed else parent.set_since,
+        former_sets=_unexpired(former_sets, info, params),
+        params=params,
+    )
+
+
+def _unexpired(former_sets: tuple[FormerSet, ...], info: BlockInfo, params: Params) -> tuple[FormerSet, ...]:
+    """Those of *former_sets* that evidence in the next block can rest on: too old is too old in time and in blocks."""
+    kept = tuple(
+        former
+        for former in former_sets
+        if former.last_time_ms + params.evidence_age_ms >= info.time_ms
+        or former.last_height + params.evidence_age_blocks >= info.height
+    )
+    return kept[-FORMER_SETS_MAX:]
+
+
+def chain_changes(parent: ChainState | None, following: ChainState) -> Mapping[bytes, bytes | None]:
+    """What changes in leaf ``chain`` from *parent* to *following* (None deletes); everything, for genesis (None).
+
+    Keys are a table's name, 00, and integers as 8 bytes big-endian:
+    ``set``, the set of the next height with its priorities; ``params``, those of the next height; ``members`` + first
+    height, the set in force since then without priorities, kept for the evidence window; ``hour`` + number of the hour,
+    height and time of the first block in it, kept for the evidence window. Keys to delete may be absent.
+    """
+    changes: dict[bytes, bytes | None] = {_key("set"): to_bytes(following.validators)}
+    if parent is None or parent.params != following.params:
+        changes[_key("params")] = to_bytes(following.params)
+    if parent is None or parent.set_since != following.set_since:
+        changes[_key("members", following.set_since)] = to_bytes(without_priorities(following.validators))
+    if parent is not None:
+        kept = {former.first_height for former in following.former_sets} | {following.set_since}
+        known = [former.first_height for former in parent.former_sets] + [parent.set_since]
+        changes.update({_key("members", height): None for height in known if height not in kept})
+    hour = following.time_ms // HOUR_MS
+    if parent is None or parent.time_ms // HOUR_MS != hour:
+        changes[_key("hour", hour)] = encode((following.height, following.time_ms))
+    if parent is not None:
+        changes.update({_key("hour", old): None for old in _hours_to_forget(parent, following)})
+    return changes
+
+
+def _hours_to_forget(parent: ChainState, following: ChainState) -> Iterator[int]:
+    """Hours that leave the evidence window between two blocks. Those without a block have no entry.
+
+    Entries of *parent* lie within its own window, so there are never more than that window has hours.
+    """
+    kept_since = _first_hour(following)
+    return iter(range(_first_hour(parent), min(kept_since, parent.time_ms // HOUR_MS + 1)))
+
+
+def _first_hour(state: ChainState) -> int:
+    """The first hour whose entry is kept: an older one's blocks are all older than evidence may be."""
+    return max(0, (state.time_ms - state.params.evidence_age_ms) // HOUR_MS)
+
+
+def _key(table: str, *parts: int) -> bytes:
+    return table.encode("ascii") + b"\x00" + b"".join(part.to_bytes(8, "big") for part in parts)
+
+
+def without_priorities(validators: ValidatorSet) -> ValidatorSet:
+    """The same members and powers with all priorities 0: what a set's hash vouches for, and no more."""
+    return ValidatorSet(tuple([replace(validator, priority=0) for validator in validators.validators]))
+
+
+def build_block(
+    parent: ChainState,
+    following: ChainState,
+    *,
+    time_ms: int,
+    proposer: bytes,
+    last_commit: Commit | None,
+    transaction_ids: Sequence[bytes],
+    results: Sequence[Result],
+    module_roots: Sequence[ModuleRoot],
+) -> Block:
+    """The block on *parent* that leads to *following*; *module_roots* are those after it, sorted by name."""
+    header = Header(
+        version=HEADER_VERSION,
+        chain_id=parent.chain_id,
+        height=parent.height + 1,
+        time_ms=time_ms,
+        last_block_id=parent.block_id,
+        last_commit_hash=commit_hash(last_commit),
+        transactions_root=transactions_root(transaction_ids),
+        validators_hash=parent.validators.hash,
+        next_validators_hash=following.validators.hash,
+        params_hash=params_hash(parent.params),
+        app_hash=application_hash(module_roots),
+        results_hash=results_hash(results),
+        evidence_root=EVIDENCE_ROOT_EMPTY,
+        proposer=proposer,
+    )
+    return Block(header, last_commit, (), tuple(transaction_ids), tuple(module_roots))
+
+
+def check_block(block: Block, bodies_bytes: int, parent: ChainState) -> None:
+    """*block* follows from *parent*, as far as can be known without executing it. Raises InvalidBlock.
+
+    *bodies_bytes* is the size of all its transactions. What only execution shows is left: results and next set, and
+    whether the module roots, which here only agree with the application hash, are the right ones.
+    """
+    header = block.header
+    _check_place(header, parent)
+    _check_contents(block, bodies_bytes, parent.params)
+    _require(header.validators_hash == parent.validators.hash, "validators_hash", "names another validator set")
+    _require(header.params_hash == params_hash(parent.params), "params_hash", "names other parameters")
+    known_proposer = parent.validators.index_of(header.proposer) is not None
+    _require(known_proposer, "proposer", f"{header.proposer.hex()} is no validator of this height")
+    _check_last_commit(block, parent)
+
+
+def _require(holds: bool, what: str, text: str) -> None:
+    if not holds:
+        raise InvalidBlock(f"block.{what}", text)
+
+
+def _check_place(header: Header, parent: ChainState) -> None:
+    _require(header.version == HEADER_VERSION, "version", f"version {header.version}, expected {HEADER_VERSION}")
+    _require(header.chain_id == parent.chain_id, "chain_id", f"chain {header.chain_id!r}, expected {parent.chain_id!r}")
+    height = parent.height + 1
+    _require(header.height == height, "height", f"height {header.height}, expected {height}")
+    same_parent = header.last_block_id == parent.block_id
+    _require(same_parent, "last_block_id", f"parent {header.last_block_id.hex()}, expected {parent.block_id.hex()}")
+    earliest_ms = parent.time_ms + (parent.params.block_delay_ms if parent.height else 0)
+    _require(header.time_ms >= earliest_ms, "time", f"time {header.time_ms}, at least {earliest_ms} is required")
+
+
+def _check_contents(block: Block, bodies_bytes: int, params: Params) -> None:
+    header, ids = block.header, block.transaction_ids
+    count_max = params.block_transactions_max
+    _require(len(ids) <= count_max, "transactions", f"{len(ids)} transactions, at most {count_max} are allowed")
+    size = len(to_bytes(block)) + bodies_bytes
+    _require(size <= params.block_bytes_max, "size", f"{size} bytes, at most {params.block_bytes_max} are allowed")
+    _require(len(set(ids)) == len(ids), "duplicate_transaction", "a transaction occurs twice")
+    _require(header.transactions_root == transactions_root(ids), "transactions_root", "is not that of the ids")
+    no_evidence = not block.evidence and header.evidence_root == EVIDENCE_ROOT_EMPTY
+    _require(no_evidence, "evidence", "this version of the engine accepts no evidence in blocks")
+    names = [leaf.module for leaf in block.module_roots]
+    in_order = all(name.isascii() for name in names) and names == sorted(set(names))
+    _require(in_order, "module_roots", "module roots must have ASCII names, in order, each once")
+    _require(header.app_hash == application_hash(block.module_roots), "app_hash", "is not that of the module roots")
+
+
+def _check_last_commit(block: Block, parent: ChainState) -> None:
+    commit = block.last_commit
+    _require(block.header.last_commit_hash == commit_hash(commit), "last_commit_hash", "is not that of the last commit")
+    if commit is None:
+        _require(parent.height == 0, "last_commit", "every block after the first carries its parent's commit")
+        return
+    _require(parent.height > 0, "last_commit", "the first block carries no commit")
+    _require(commit.height == parent.height, "last_commit", f"a commit of {commit.height}, expected {parent.height}")
+    verify_commit(parent.chain_id, parent.last_validators, commit, parent.block_id)
+
+
+def commit_from_votes(
+    validators: ValidatorSet, votes: Iterable[Vote], height: int, round_: int, block_id: bytes
+) -> Commit:
+    """The commit that verified *votes* make: precommits for *block_id* or nil; others count as absent.
+
+    There must be more than two thirds of the power for *block_id* among them.
+    """
+    by_address = {
+        vote.validator: vote
+        for vote in votes
+        if vote.kind is VoteKind.PRECOMMIT and (vote.height, vote.round) == (height, round_)
+    }
+    entries: list[Signed | None] = []
+    power = 0
+    for address, validator in zip(validators.addresses, validators.validators, strict=True):
+        vote = by_address.get(address)
+        if vote is None or vote.block_id not in (None, block_id):
+            entries.append(None)
+            continue
+        entries.append(Signed(vote.block_id is not None, vote.signature))
+        power += validator.power if vote.block_id is not None else 0
+    assert validators.has_two_thirds(power), (power, validators.total_power)
+    return Commit(height, round_, block_id, tuple(entries))
+
+
+def verify_commit(chain_id: str, validators: ValidatorSet, commit: Commit, block_id: bytes) -> None:
+    """*commit* proves that *validators* decided *block_id*. Raises InvalidBlock.
+
+    Every signature present is verified, against the validator at its own place in the set, not only as many as make
+    two thirds: a commit is stored, passed on, and says who was absent.
+    """
+    _require(commit.block_id == block_id, "commit_block_id", f"a commit for another block, {commit.block_id.hex()}")
+    members = validators.validators
+    _require(
+        len(commit.entries) == len(members),
+        "commit_entries",
+        f"{len(commit.entries)} entries for {len(members)} validators",
+    )
+    pairs = list(zip(members, commit.entries, strict=True))
+    power = sum(validator.power for validator, entry in pairs if entry is not None and entry.for_block)
+    _require(
+        validators.has_two_thirds(power), "commit_power", f"power {power} of {validators.total_power} is no quorum"
+    )
+    kind, height, round_ = VoteKind.PRECOMMIT, commit.height, commit.round
+    for_block = vote_sign_bytes(chain_id, kind, height, round_, block_id)
+    for_nil = vote_sign_bytes(chain_id, kind, height, round_, None)
+    for validator, entry in pairs:
+        if entry is not None:
+            message = for_block if entry.for_block else for_nil
+            holds = verify(validator.public_key, message, entry.signature)
+            _require(holds, "commit_signature", f"the signature of {validator.address.hex()} does not hold")

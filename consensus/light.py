@@ -1,0 +1,222 @@
+"""The light client: which headers to believe, from one trusted header or the genesis, without executing anything.
+
+No I/O and no clock: the caller fetches light blocks and validator sets from anybody and says what time it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from consensus.block import Commit, Header, LightBlock
+from consensus.chain import InvalidBlock, verify_commit, without_priorities
+from consensus.params import Params
+from consensus.signing import verify
+from consensus.validators import Update, ValidatorSet
+from consensus.vote import VoteKind, vote_sign_bytes
+
+CLOCK_DRIFT_MS = 10_000
+"""How far ahead of our clock a header's time may be."""
+
+PIVOT = (9, 16)
+"""Where, between a trusted height and one that is too far away to skip to, to try next."""
+
+
+class BadLightBlock(Exception):
+    """What was offered is not proved by what is trusted. ``code`` is stable (``light.<what>``)."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedBlock:
+    """A header that is believed, and the set that it names for the next height.
+
+    Priorities are not covered by a set's hash, so they are not kept: whose turn it is must come from a proof of leaf
+    ``chain``, never from a peer's set.
+    """
+
+    header: Header
+    next_validators: ValidatorSet
+
+    @classmethod
+    def root(cls, header: Header, block_id: bytes, next_validators: ValidatorSet) -> TrustedBlock:
+        """Trust from outside the chain, such as an invite's *block_id*. Raises BadLightBlock if the rest contradicts it."""
+        _require(header.id == block_id, "root", f"the header is not that of the trusted block {block_id.hex()}")
+        return cls.of(header, next_validators)
+
+    @classmethod
+    def of(cls, header: Header, next_validators: ValidatorSet) -> TrustedBlock:
+        """The believed *header* with the set that it names. Raises BadLightBlock for another set."""
+        _require_set(next_validators, header.next_validators_hash)
+        return cls(header, without_priorities(next_validators))
+
+    @property
+    def chain_id(self) -> str:
+        """The chain that the header belongs to."""
+        return self.header.chain_id
+
+    @property
+    def height(self) -> int:
+        """The height of the header."""
+        return self.header.height
+
+    @property
+    def time_ms(self) -> int:
+        """The time of the header."""
+        return self.header.time_ms
+
+    @property
+    def block_id(self) -> bytes:
+        """32 bytes: the id of the block."""
+        return self.header.id
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedGenesis:
+    """The genesis file, believed as it is: height 0 of a chain, where trust can begin as well as at a header."""
+
+    chain_id: str
+    block_id: bytes
+    """32 bytes: the SHA-256 of the genesis file."""
+    time_ms: int
+    next_validators: ValidatorSet
+
+    @classmethod
+    def of(cls, *, chain_id: str, genesis_hash: bytes, time_ms: int, validators: Iterable[Update]) -> TrustedGenesis:
+        """The genesis with this first set. Raises BadUpdate where no chain can begin with it."""
+        return cls(chain_id, genesis_hash, time_ms, without_priorities(ValidatorSet.of(validators)))
+
+    @property
+    def height(self) -> int:
+        """0."""
+        return 0
+
+
+Trusted = TrustedBlock | TrustedGenesis
+
+
+def verify_adjacent(
+    trusted: Trusted,
+    light_block: LightBlock,
+    validators: ValidatorSet,
+    next_validators: ValidatorSet | None,
+    now_ms: int,
+    params: Params,
+) -> TrustedBlock:
+    """*light_block*, of the height after *trusted*, is believed. Raises BadLightBlock.
+
+    *validators* are those of its height (`trusted.next_validators`), *next_validators* those of the one after; None
+    says that they are the same. Neither is believed by itself: headers name them by hash.
+    """
+    header = light_block.header
+    _check_header(trusted, light_block, now_ms, params)
+    height = trusted.height + 1
+    _require(header.height == height, "height", f"height {header.height}, expected {height}")
+    _require(header.last_block_id == trusted.block_id, "last_block_id", "is not built on the trusted block")
+    promised = header.validators_hash == trusted.next_validators.hash
+    _require(promised, "validators_hash", "is not the set that the trusted block names for this height")
+    _require_set(validators, header.validators_hash)
+    _check_quorum(light_block, validators)
+    return TrustedBlock.of(header, validators if next_validators is None else next_validators)
+
+
+def verify_skipping(
+    trusted: Trusted,
+    light_block: LightBlock,
+    validators: ValidatorSet,
+    next_validators: ValidatorSet | None,
+    now_ms: int,
+    params: Params,
+) -> TrustedBlock:
+    """*light_block*, of any later height, is believed, because some correct validator that we trust signed it.
+
+    More than a third of the power of `trusted.next_validators` must have signed, and more than two thirds of its own
+    set. Raises BadLightBlock; code ``light.too_far`` says to try a height in between (`pivot`).
+    """
+    header = light_block.header
+    if header.height == trusted.height + 1:
+        return verify_adjacent(trusted, light_block, validators, next_validators, now_ms, params)
+    _check_header(trusted, light_block, now_ms, params)
+    _require(header.height > trusted.height, "height", f"height {header.height} is not after {trusted.height}")
+    _require_set(validators, header.validators_hash)
+    _check_trust_level(trusted, light_block, validators)
+    _check_quorum(light_block, validators)
+    return TrustedBlock.of(header, validators if next_validators is None else next_validators)
+
+
+def verify_backwards(trusted: Header, header: Header) -> None:
+    """*header* is the parent of the believed header *trusted*, by the chain of hashes. Raises BadLightBlock."""
+    _require(header.id == trusted.last_block_id, "last_block_id", "is not the parent of the trusted block")
+    # The hash settles it for an honest chain; a lying quorum could still have signed a nonsense parent.
+    sound = (header.chain_id, header.height + 1) == (trusted.chain_id, trusted.height)
+    _require(sound and header.time_ms < trusted.time_ms, "height", "the parent is not of the height and time before")
+
+
+def pivot(trusted_height: int, too_far_height: int) -> int:
+    """The height to try after `verify_skipping` found *too_far_height* too far: strictly between the two if it can be."""
+    numerator, denominator = PIVOT
+    distance = too_far_height - trusted_height
+    return trusted_height + max(1, distance * numerator // denominator)
+
+
+def diverges(primary: LightBlock, witness: LightBlock) -> bool:
+    """Whether a witness shows another block at the same height than the one we believed.
+
+    If both have a quorum, a third of the power signed twice: stop, and hand both on as proof of the attack.
+    """
+    assert primary.header.height == witness.header.height, (primary.header.height, witness.header.height)
+    return primary.header.id != witness.header.id
+
+
+def _require(holds: bool, what: str, text: str) -> None:
+    if not holds:
+        raise BadLightBlock(f"light.{what}", text)
+
+
+def _require_set(validators: ValidatorSet, expected_hash: bytes) -> None:
+    same = validators.hash == expected_hash
+    _require(same, "validators", f"not the validator set with hash {expected_hash.hex()}")
+
+
+def _check_header(trusted: Trusted, light_block: LightBlock, now_ms: int, params: Params) -> None:
+    header, commit = light_block.header, light_block.commit
+    expiry_ms = trusted.time_ms + params.trusting_period_ms
+    fresh = trusted.height == 0 or now_ms < expiry_ms
+    _require(fresh, "expired", f"trust in height {trusted.height} ended at {expiry_ms} ms; a fresh invite is needed")
+    same_chain = header.chain_id == trusted.chain_id
+    _require(same_chain, "chain_id", f"chain {header.chain_id!r}, expected {trusted.chain_id!r}")
+    after = header.time_ms > trusted.time_ms or (trusted.height == 0 and header.time_ms == trusted.time_ms)
+    _require(after, "time", f"time {header.time_ms} is not after {trusted.time_ms}")
+    latest_ms = now_ms + CLOCK_DRIFT_MS
+    _require(header.time_ms <= latest_ms, "time", f"time {header.time_ms} is in the future; check the clock")
+    _require(commit.height == header.height, "commit", "the commit is of another height")
+
+
+def _check_quorum(light_block: LightBlock, validators: ValidatorSet) -> None:
+    try:
+        verify_commit(light_block.header.chain_id, validators, light_block.commit, light_block.header.id)
+    except InvalidBlock as error:
+        raise BadLightBlock("light.commit", str(error)) from error
+
+
+def _check_trust_level(trusted: Trusted, light_block: LightBlock, validators: ValidatorSet) -> None:
+    """More than a third of the trusted power signed for the block; with the trusted keys, not those of the new set."""
+    commit, known = light_block.commit, trusted.next_validators
+    _require(len(commit.entries) == len(validators.validators), "commit", "not one entry for each validator")
+    message = _block_message(light_block.header, commit)
+    power = 0
+    for address, entry in zip(validators.addresses, commit.entries, strict=True):
+        member = known.by_address(address)
+        if member is None or entry is None or not entry.for_block:
+            continue
+        _require(verify(member.public_key, message, entry.signature), "commit", f"{address.hex()} did not sign")
+        power += member.power
+    enough = known.has_one_third(power)
+    _require(enough, "too_far", f"trusted power {power} of {known.total_power} signed, more than a third is needed")
+
+
+def _block_message(header: Header, commit: Commit) -> bytes:
+    return vote_sign_bytes(header.chain_id, VoteKind.PRECOMMIT, commit.height, commit.round, header.id)
