@@ -43,7 +43,7 @@ class TrustedBlock:
 
     @classmethod
     def root(cls, header: Header, block_id: bytes, next_validators: ValidatorSet) -> TrustedBlock:
-        """Trust from outside the chain, such as an invite's *block_id*. Raises BadLightBlock if the rest contradicts it."""
+        """Trust from outside the chain, such as an invite's *block_id*. Raises BadLightBlock."""
         _require(header.id == block_id, "root", f"the header is not that of the trusted block {block_id.hex()}")
         return cls.of(header, next_validators)
 
@@ -156,7 +156,7 @@ def verify_backwards(trusted: Header, header: Header) -> None:
 
 
 def pivot(trusted_height: int, too_far_height: int) -> int:
-    """The height to try after `verify_skipping` found *too_far_height* too far: strictly between the two if it can be."""
+    """The height to try after `verify_skipping` found *too_far_height* too far: between the two."""
     numerator, denominator = PIVOT
     distance = too_far_height - trusted_height
     return trusted_height + max(1, distance * numerator // denominator)

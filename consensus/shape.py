@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 from consensus.codec import BadMessage, Wire, decode, encode
 
@@ -59,7 +59,10 @@ class Unread:
     """Marks a value that stays as the codec gave it."""
 
 
-Anything = Annotated[Wire, Unread()]
+if TYPE_CHECKING:
+    Anything: TypeAlias = Wire
+else:  # `Wire` is recursive and so a text at run time, which only its own module could evaluate
+    Anything = Annotated[object, Unread()]
 U63 = Annotated[int, Range(0, INTEGER_MAX)]
 I64 = Annotated[int, Range(-(2**63), 2**63 - 1)]
 Hash = Annotated[bytes, Size(32)]
@@ -237,7 +240,7 @@ def _record(kind: type) -> Shape:
     names = tuple(field.name for field in dataclasses.fields(kind) if field.init)
     shapes = tuple(shape_of(hints[name]) for name in names)
     writers = tuple((name, shape.to_wire) for name, shape in zip(names, shapes, strict=True))
-    readers = tuple((name, shape.from_wire) for name, shape in zip(names, shapes, strict=True))
+    readers = tuple(shape.from_wire for shape in shapes)
 
     def to_wire(value: Any) -> Wire:
         return tuple([write(getattr(value, name)) for name, write in writers])
@@ -245,12 +248,12 @@ def _record(kind: type) -> Shape:
     def from_wire(value: Any) -> Any:
         if type(value) is not tuple or len(value) != len(readers):
             raise BadMessage(f"expected {kind.__name__} as an array of {len(readers)}")
-        fields: dict[str, Any] = {}
-        for (name, read), item in zip(readers, value, strict=True):
-            try:
-                fields[name] = read(item)
-            except BadMessage as error:
-                raise BadMessage(f"{name}: {error}", error.code) from None
-        return kind(**fields)
+        items: list[Any] = []
+        try:
+            for read, item in zip(readers, value, strict=True):
+                items.append(read(item))
+        except BadMessage as error:
+            raise BadMessage(f"{names[len(items)]}: {error}", error.code) from None
+        return kind(**dict(zip(names, items, strict=True)))
 
     return Shape(to_wire, from_wire)

@@ -81,17 +81,19 @@ class Transaction:
         fields = decode(raw, bytes_max=bytes_max)
         if type(fields) is not tuple or len(fields) != 10:
             raise BadMessage("a transaction is an array of 10 fields")
-        body: Body = shape_of(Body).from_wire(fields[:9])
-        signatures: tuple[bytes, ...] = shape_of(Annotated[tuple[Signature, ...], Count(SIGNERS_MAX)]).from_wire(
-            fields[9]
-        )
-        if list(body.signers) != sorted(set(body.signers)):
+        body: Body = _BODY.from_wire(fields[:9])
+        signatures: tuple[bytes, ...] = _SIGNATURES.from_wire(fields[9])
+        if len(body.signers) > 1 and list(body.signers) != sorted(set(body.signers)):
             raise BadMessage("signers must be ascending, without duplicates", "bad_message.signers")
         if len(signatures) != len(body.signers):
             raise BadMessage("one signature for each signer is needed", "bad_message.signers")
         _check_sender(body)
         message = sign_bytes("tx", body.chain_id, fields[:9])
         return cls(body, signatures, raw, sha256(raw), message)
+
+
+_BODY = shape_of(Body)
+_SIGNATURES = shape_of(Annotated[tuple[Signature, ...], Count(SIGNERS_MAX)])
 
 
 def _check_sender(body: Body) -> None:
