@@ -1,0 +1,164 @@
+"""What one can do with a devnet's nodes: start, stop, kill, pause, cut and heal. Each call leaves the record true."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from devnet import links, record
+from devnet.processes import Process, start
+from devnet.record import Devnet, Node, NoDevnet
+
+ZONES = ("UTC0", "NST3:30NDT", "NPT-5:45", "LINT-14", "HST10")
+LOCALES = ("C", "C.UTF-8", "POSIX", "tr_TR.UTF-8", "en_US.UTF-8")
+LINKS_WAIT_SECONDS = 10.0
+LOG_TAIL_LINES = 15
+
+
+class StartFailed(RuntimeError):
+    """A process of the devnet could not start; the text has the end of its log."""
+
+
+def environment_of(number: int) -> dict[str, str]:
+    """Node *number*'s environment: ours, with its own hash seed, time zone and locale, as on machines that differ."""
+    return {
+        **os.environ,
+        "PYTHONHASHSEED": str(1 + 7919 * number),
+        "TZ": ZONES[number % len(ZONES)],
+        "LC_ALL": LOCALES[number % len(LOCALES)],
+    }
+
+
+def start_links(devnet: Devnet) -> Devnet:
+    """The links process listens, if this devnet has one. Raises StartFailed."""
+    if devnet.links is None or (devnet.links.process is not None and devnet.links.process.alive()):
+        return devnet
+    ports = {node.number: int(node.p2p.rpartition(":")[2]) for node in devnet.nodes}
+    places = {name: (port, ports[int(name.split(">")[1])]) for name, port in devnet.links.ports.items()}
+    setup = json.dumps({"control": devnet.links.control, "places": places})
+    log = devnet.directory / "links.log"
+    process = start([sys.executable, "-m", "devnet.links", setup], environment=dict(os.environ), log=log)
+    devnet = dataclasses.replace(devnet, links=dataclasses.replace(devnet.links, process=process))
+    record.save(devnet)
+    _wait_for_links(devnet, process, log)
+    return devnet
+
+
+def _wait_for_links(devnet: Devnet, process: Process, log: Path) -> None:
+    assert devnet.links is not None
+    deadline = time.monotonic() + LINKS_WAIT_SECONDS
+    while True:
+        try:
+            links.ask(devnet.links.control, {})
+            return
+        except OSError:
+            if not process.alive() or time.monotonic() > deadline:
+                raise StartFailed(f"the links process did not start:\n{tail(log)}") from None
+            time.sleep(0.02)
+
+
+def start_node(devnet: Devnet, number: int) -> Devnet:
+    """Node *number* runs (its RPC may not answer yet). Raises NoDevnet if it runs already."""
+    node = devnet.node(number)
+    if node.running():
+        raise NoDevnet(f"{node.name} runs already (pid {node.process.pid if node.process else '?'})")
+    process = start(
+        [sys.executable, "-m", "node.cli.main", "start", "--home", node.home],
+        environment=environment_of(number),
+        log=node.log,
+    )
+    return _changed(devnet, dataclasses.replace(node, process=process, paused=False))
+
+
+def stop_node(devnet: Devnet, number: int) -> tuple[Devnet, bool]:
+    """Node *number* is gone after SIGTERM; whether it went by itself within its time."""
+    node = devnet.node(number)
+    went = node.process.stop() if node.process is not None else True
+    return _changed(devnet, dataclasses.replace(node, process=None, paused=False)), went
+
+
+def kill_node(devnet: Devnet, number: int) -> Devnet:
+    """Node *number* and its helper processes were killed (SIGKILL), as if the power had gone."""
+    return kill_nodes(devnet, [number])
+
+
+def kill_nodes(devnet: Devnet, numbers: list[int]) -> Devnet:
+    """The nodes *numbers* were killed in the same instant."""
+    nodes = [devnet.node(number) for number in numbers]
+    for node in nodes:
+        if node.process is not None:
+            node.process.signal_group(signal.SIGKILL)
+    for node in nodes:
+        if node.process is not None:
+            node.process.kill()
+        devnet = _changed(devnet, dataclasses.replace(node, process=None, paused=False))
+    return devnet
+
+
+def pause_node(devnet: Devnet, number: int) -> Devnet:
+    """Node *number* stands still (SIGSTOP), its connections open and silent. Raises NoDevnet if it does not run."""
+    return _paused(devnet, number, signal.SIGSTOP, paused=True)
+
+
+def resume_node(devnet: Devnet, number: int) -> Devnet:
+    """Node *number* goes on (SIGCONT). Raises NoDevnet if it does not run."""
+    return _paused(devnet, number, signal.SIGCONT, paused=False)
+
+
+def _paused(devnet: Devnet, number: int, order: signal.Signals, *, paused: bool) -> Devnet:
+    node = devnet.node(number)
+    if not node.running() or node.process is None:
+        raise NoDevnet(f"{node.name} does not run; start it: allting devnet start {number}")
+    node.process.signal_group(order)
+    return _changed(devnet, dataclasses.replace(node, paused=paused))
+
+
+def set_links(devnet: Devnet, settings: Mapping[str, Mapping[str, int | bool]]) -> None:
+    """Faults of links hold from now on. Raises NoDevnet without ``--faults``, ValueError for what makes no sense."""
+    if devnet.links is None:
+        raise NoDevnet("this devnet's links cannot be cut; start it with: allting devnet up --faults")
+    try:
+        links.ask(devnet.links.control, settings)
+    except OSError as error:
+        raise NoDevnet(f"the links process does not answer ({error}); run: allting devnet down, then up") from None
+
+
+def down(devnet: Devnet) -> list[str]:
+    """No process of the devnet is left. Names of nodes that SIGTERM did not end in time, and that were killed."""
+    running = [node for node in devnet.nodes if node.process is not None]
+    for node in running:
+        assert node.process is not None
+        if node.process.alive():  # all at once: they go together, rather than one waiting for the other
+            os.kill(node.process.pid, signal.SIGTERM)
+            os.kill(node.process.pid, signal.SIGCONT)
+    stubborn: list[str] = []
+    for node in running:
+        devnet, went = stop_node(devnet, node.number)
+        if not went:
+            stubborn.append(node.name)
+    if devnet.links is not None and devnet.links.process is not None:
+        devnet.links.process.kill()  # it keeps nothing
+        devnet = dataclasses.replace(devnet, links=dataclasses.replace(devnet.links, process=None))
+    record.save(devnet)
+    return stubborn
+
+
+def tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
+    """The last *lines* of *log*, for people."""
+    if not log.exists():
+        return "(no log)"
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 16_384))
+        return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+
+
+def _changed(devnet: Devnet, node: Node) -> Devnet:
+    devnet = devnet.with_node(node)
+    record.save(devnet)
+    return devnet
