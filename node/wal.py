@@ -1,0 +1,225 @@
+"""The write-ahead log of consensus: what was handled and said since the last commit, for replay after a crash.
+
+A record is ``magic ‖ crc32 ‖ length ‖ durable ‖ payload`` (integers big-endian). ``durable`` says how many bytes of the
+file were known to be on the disk when the record was appended, and tells a torn tail from damage: what lies behind the
+last fsync may be torn in any way (pages reach the disk in any order), what a later record calls durable may not.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+RECORD_BYTES_MAX = 32 * 2**20
+"""Largest payload: a whole block stands in one record."""
+FILE_BYTES_MAX = 2**30
+"""A log may not grow beyond this: a height that never ends must not fill the disk."""
+REWRITE_BYTES = 8 * 2**20
+"""A log beyond this size is begun anew at the next `Wal.reset`; below, a mark is enough and spares the fsyncs."""
+
+_FILE_MAGIC = b"allting wal 1\n"
+_FILE_HEADER = struct.Struct(">14sI")
+_MAGIC = b"\xa1\x7eWR"
+_HEADER = struct.Struct(">4sIIQ")
+_KEPT, _MARK = b"\x00", b"\x01"
+_WRITE_BYTES = 256 * 1024
+"""More than this is handed to the operating system without waiting for `Wal.sync`."""
+
+
+class WalDamaged(Exception):
+    """The log has lost or changed records that were once on the disk; the text says where, and what to do."""
+
+
+class Wal:
+    """An append-only file of records. One process at a time (the store's lock sees to it), one thread at a time.
+
+    After an OSError nothing more is accepted: what the disk holds is unknown, so whoever wants to speak must be silent.
+    """
+
+    def __init__(self, path: Path, descriptor: int, salt: int, size: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._salt = salt
+        self._size = size
+        self._durable = size
+        self._buffer = bytearray()
+        self._entries: list[bytes] = []
+        self._broken = False
+        self.cut_bytes = 0
+        """Bytes of a torn tail that `open` cut off; for the log."""
+
+    @classmethod
+    def open(cls, path: Path) -> Wal:
+        """The log at *path*, created if absent, its torn tail cut. Raises WalDamaged for any other damage, OSError."""
+        path = Path(path)
+        if not path.exists():
+            _write_empty(path)
+        data = path.read_bytes()
+        if len(data) < _FILE_HEADER.size or not data.startswith(_FILE_MAGIC):
+            raise WalDamaged(
+                f"{path} does not begin as a write-ahead log. Restore the file; or move it away: the node catches up "
+                f"from its peers, and {_SIGNING_NOTE}"
+            )
+        _, salt = _FILE_HEADER.unpack_from(data)
+        entries, end = _read(data, salt)
+        if end < len(data):
+            _refuse_damage(path, data, salt, end)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        wal = cls(path, descriptor, salt, end)
+        wal._entries = entries
+        if end < len(data):
+            wal.cut_bytes = len(data) - end
+            os.ftruncate(descriptor, end)
+        os.fsync(descriptor)
+        return wal
+
+    def entries(self) -> list[bytes]:
+        """The payloads appended since the last `reset` before this log was opened, in order."""
+        return self._entries
+
+    def append(self, payload: bytes) -> None:
+        """*payload* (1 byte to `RECORD_BYTES_MAX`) will be on the disk after the next `sync`. Raises OSError."""
+        assert 0 < len(payload) <= RECORD_BYTES_MAX, len(payload)
+        self._append(_KEPT + payload)
+
+    def sync(self) -> None:
+        """Everything appended is on the disk (fsync). Raises OSError, and from then on always."""
+        self._write_buffer()
+        if self._durable < self._size:
+            self._guarded(lambda: os.fdatasync(self._descriptor))
+            self._durable = self._size
+
+    def reset(self, height: int) -> None:
+        """All that was appended is forgotten, since *height* is committed. Not synced: a crash may bring it back.
+
+        So a reader must skip what belongs to heights that are already in the store.
+        """
+        self._entries = []
+        if self._size + len(self._buffer) < REWRITE_BYTES:
+            self._append(_MARK + height.to_bytes(8, "big"))
+            return
+        self._buffer.clear()
+        self._guarded(self._begin_anew)
+
+    def close(self) -> None:
+        """Everything appended is on the disk, and the file is closed."""
+        if self._descriptor >= 0:
+            try:
+                if not self._broken:
+                    self.sync()
+            finally:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+    def _append(self, content: bytes) -> None:
+        if self._broken:
+            raise OSError(f"{self._path}: an earlier write failed; restart the node once the disk is well")
+        if self._size + len(self._buffer) + _HEADER.size + len(content) > FILE_BYTES_MAX:
+            raise OSError(f"{self._path} would grow beyond {FILE_BYTES_MAX} bytes within one height; the node stops")
+        self._buffer += _record(content, self._salt, self._durable)
+        if len(self._buffer) > _WRITE_BYTES:
+            self._write_buffer()
+
+    def _write_buffer(self) -> None:
+        if self._broken:
+            raise OSError(f"{self._path}: an earlier write failed; restart the node once the disk is well")
+        if self._buffer:
+            self._guarded(lambda: _write_all(self._descriptor, self._buffer))
+            self._size += len(self._buffer)
+            self._buffer.clear()
+
+    def _begin_anew(self) -> None:
+        self._salt, self._size = _write_empty(self._path)
+        self._durable = self._size
+        os.close(self._descriptor)
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        """*act* is done; once it failed, the log takes nothing more (a failed fsync may not be tried again)."""
+        try:
+            act()
+        except OSError:
+            self._broken = True
+            raise
+
+
+_SIGNING_NOTE = "its signer still refuses what contradicts its last-sign state."
+
+
+def _record(content: bytes, salt: int, durable: int) -> bytes:
+    body = struct.pack(">IQ", len(content), durable) + content
+    return _MAGIC + struct.pack(">I", zlib.crc32(body, salt)) + body
+
+
+def _record_at(data: bytes, at: int, salt: int) -> tuple[bytes, int, int] | None:
+    """Content, durable and end of the record that begins at *at*, None where none does."""
+    start = at + _HEADER.size
+    if start > len(data):
+        return None
+    magic, checksum, length, durable = _HEADER.unpack_from(data, at)
+    end = start + length
+    if magic != _MAGIC or not 0 < length <= RECORD_BYTES_MAX + 1 or end > len(data):
+        return None
+    if zlib.crc32(memoryview(data)[at + 8 : end], salt) != checksum:
+        return None
+    return data[start:end], durable, end
+
+
+def _read(data: bytes, salt: int) -> tuple[list[bytes], int]:
+    """The payloads since the last mark, and where the unbroken run of records ends."""
+    entries: list[bytes] = []
+    end = _FILE_HEADER.size
+    while (found := _record_at(data, end, salt)) is not None:
+        content, _, end = found
+        if content[:1] == _MARK:
+            entries.clear()
+        else:
+            entries.append(content[1:])
+    return entries, end
+
+
+def _refuse_damage(path: Path, data: bytes, salt: int, end: int) -> None:
+    """Raises WalDamaged if a record behind the broken place at *end* proves that this place was once durable.
+
+    The salt is unknown to peers, so that no payload of theirs can pass for a record.
+    """
+    at = data.find(_MAGIC, end + 1)
+    while at >= 0:
+        found = _record_at(data, at, salt)
+        if found is not None and found[1] > end:
+            raise WalDamaged(
+                f"{path} is damaged at byte {end}, though {found[1]} bytes were already on the disk: the disk or its "
+                f"file system lost data. Check the disk. Then restore the file; or move it away: the node catches up "
+                f"from its peers, and {_SIGNING_NOTE}"
+            )
+        at = data.find(_MAGIC, at + 1)
+
+
+def _write_empty(path: Path) -> tuple[int, int]:
+    """An empty log stands at *path*, whole or not at all (fsync, rename, fsync of the folder). Its salt and size."""
+    salt = int.from_bytes(os.urandom(4), "big")
+    header = _FILE_HEADER.pack(_FILE_MAGIC, salt)
+    fresh = path.with_name(path.name + ".new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        _write_all(descriptor, header)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(fresh, path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return salt, len(header)
+
+
+def _write_all(descriptor: int, data: bytes | bytearray) -> None:
+    with memoryview(data) as view:
+        written = 0
+        while written < len(view):
+            written += os.write(descriptor, view[written:])
