@@ -99,6 +99,7 @@ class P2pConfig:
     )
     persistent_peers: tuple[str, ...] = setting((), "Peers to stay connected with: nodeid@host:port.", _are_peers)
     seeds: tuple[str, ...] = setting((), "Peers to ask for addresses when none are known.", _are_peers)
+    exchange: bool = setting(True, "Tell peers of other peers, and learn from them; false: only the peers named here.")
     inbound_peers_max: int = setting(40, "Connections that others opened.", between(0, 1000))
     outbound_peers_max: int = setting(10, "Connections that this node opens, beside persistent peers.", between(0, 100))
     peers_per_host_max: int = setting(8, "Inbound connections from one network address.", between(1, 1000))
