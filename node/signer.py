@@ -22,7 +22,7 @@ _STEPS = {VoteKind.PREVOTE: 2, VoteKind.PRECOMMIT: 3}
 
 
 class DoubleSignRefused(Exception):
-    """The request contradicts what was signed, or goes back behind it; nothing was signed. The text names both places."""
+    """The request contradicts what was signed, or goes back behind it: nothing was signed. The text names both."""
 
 
 class SignerStateMissing(Exception):
