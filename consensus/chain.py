@@ -264,6 +264,26 @@ def check_block(block: Block, bodies_bytes: int, parent: ChainState) -> None:
     _check_last_commit(block, parent)
 
 
+def contents_belong(block: Block) -> bool:
+    """Whether the parts of *block* are those that its header commits to; else somebody changed them on the way.
+
+    Only then does a verdict on the block say something of its id.
+    """
+    header = block.header
+    return (
+        header.last_commit_hash == commit_hash(block.last_commit)
+        and header.transactions_root == transactions_root(block.transaction_ids)
+        and header.evidence_root == merkle.root([encode(item) for item in block.evidence])
+        and header.app_hash == application_hash(block.module_roots)
+    )
+
+
+def check_size(block: Block, bodies_bytes: int, params: Params) -> None:
+    """*block* with bodies of *bodies_bytes* is within the limit. Raises InvalidBlock."""
+    size = len(to_bytes(block)) + bodies_bytes
+    _require(size <= params.block_bytes_max, "size", f"{size} bytes, at most {params.block_bytes_max} are allowed")
+
+
 def _require(holds: bool, what: str, text: str) -> None:
     if not holds:
         raise InvalidBlock(f"block.{what}", text)
@@ -284,8 +304,7 @@ def _check_contents(block: Block, bodies_bytes: int, params: Params) -> None:
     header, ids = block.header, block.transaction_ids
     count_max = params.block_transactions_max
     _require(len(ids) <= count_max, "transactions", f"{len(ids)} transactions, at most {count_max} are allowed")
-    size = len(to_bytes(block)) + bodies_bytes
-    _require(size <= params.block_bytes_max, "size", f"{size} bytes, at most {params.block_bytes_max} are allowed")
+    check_size(block, bodies_bytes, params)
     _require(len(set(ids)) == len(ids), "duplicate_transaction", "a transaction occurs twice")
     _require(header.transactions_root == transactions_root(ids), "transactions_root", "is not that of the ids")
     no_evidence = not block.evidence and header.evidence_root == EVIDENCE_ROOT_EMPTY
