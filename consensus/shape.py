@@ -240,7 +240,7 @@ def _record(kind: type) -> Shape:
     names = tuple(field.name for field in dataclasses.fields(kind) if field.init)
     shapes = tuple(shape_of(hints[name]) for name in names)
     writers = tuple((name, shape.to_wire) for name, shape in zip(names, shapes, strict=True))
-    readers = tuple(shape.from_wire for shape in shapes)
+    readers = tuple((name, shape.from_wire) for name, shape in zip(names, shapes, strict=True))
 
     def to_wire(value: Any) -> Wire:
         return tuple([write(getattr(value, name)) for name, write in writers])
@@ -248,12 +248,13 @@ def _record(kind: type) -> Shape:
     def from_wire(value: Any) -> Any:
         if type(value) is not tuple or len(value) != len(readers):
             raise BadMessage(f"expected {kind.__name__} as an array of {len(readers)}")
-        items: list[Any] = []
+        fields: dict[str, Any] = {}
+        name = ""
         try:
-            for read, item in zip(readers, value, strict=True):
-                items.append(read(item))
+            for (name, read), item in zip(readers, value):  # noqa: B905 (equally long by the check above; a hot path)
+                fields[name] = read(item)
         except BadMessage as error:
-            raise BadMessage(f"{names[len(items)]}: {error}", error.code) from None
-        return kind(**dict(zip(names, items, strict=True)))
+            raise BadMessage(f"{name}: {error}", error.code) from None
+        return kind(**fields)
 
     return Shape(to_wire, from_wire)
