@@ -140,7 +140,7 @@ def _subtree(leaves: _Leaves, low: int, high: int, depth: int) -> bytes:
 
 def module_leaf(module: ModuleRoot) -> bytes:
     """The leaf data of *module* in the application hash: length byte ‖ name ‖ 20 (hex) ‖ root, as ICS-23 can say it."""
-    name = module.module.encode("ascii")
+    name = module.module.encode("utf-8")  # ASCII in a valid block; at most 160 bytes in any other
     return bytes([len(name)]) + name + bytes([len(module.root)]) + module.root
 
 

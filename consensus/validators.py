@@ -65,7 +65,10 @@ class ValidatorSet:
     @classmethod
     def of(cls, updates: Iterable[Update]) -> ValidatorSet:
         """The first set of a chain: exactly *updates*, all with equal priority. Raises BadUpdate."""
-        return cls(()).updated(tuple(updates))
+        validators = cls(()).updated(tuple(updates))
+        if not validators.validators:
+            raise BadUpdate("a chain can't begin without a validator")
+        return validators
 
     @cached_property
     def total_power(self) -> int:
