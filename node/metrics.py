@@ -1,0 +1,100 @@
+"""Numbers about a node for Prometheus, in a registry of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from node.services import Services
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class RpcMetrics:
+    """Counts of served calls, by method."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry if registry is not None else CollectorRegistry()
+        self._calls = Counter("allting_rpc_calls", "Calls of RPC methods.", ["method"], registry=self.registry)
+        self._refused = Counter(
+            "allting_rpc_refused", "Requests refused before any method ran.", ["code"], registry=self.registry
+        )
+        self._by_method: dict[str, Counter] = {}
+
+    def called(self, method: str) -> None:
+        """One more call of *method*, which must be a known name: labels are bounded."""
+        counter = self._by_method.get(method)
+        if counter is None:
+            counter = self._by_method[method] = self._calls.labels(method)
+        counter.inc()
+
+    def refused(self, code: str) -> None:
+        """One more request was refused with *code*."""
+        self._refused.labels(code).inc()
+
+    def text(self) -> bytes:
+        """All metrics of the registry in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class NodeCollector(Collector):
+    """What a node's parts say of themselves at the moment of the scrape; nothing is counted on the way."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def collect(self) -> Iterator[Metric]:
+        """The current numbers."""
+        yield from self._chain()
+        yield from self._mempool()
+        yield from self._peers()
+
+    def _chain(self) -> Iterator[Metric]:
+        services = self._services
+        status = services.consensus_status()
+        chain = services.store.chain_state()
+        yield _gauge("consensus_height", "The latest decided height.", services.store.height)
+        yield _gauge("consensus_round", "The current round, -1 while waiting.", int(status.get("round", 0)))
+        yield _gauge("sync_catching_up", "1 while the node is behind its peers.", int(bool(status["catching_up"])))
+        if chain is None:
+            return
+        yield _gauge("consensus_validators", "Members of the next height's set.", len(chain.validators.validators))
+        yield _gauge("consensus_validators_power", "Their power together.", chain.validators.total_power)
+        yield _gauge("consensus_latest_block_time_seconds", "Time of the latest block.", chain.time_ms / 1000)
+        own = None if services.signer is None else chain.validators.by_address(services.signer.address)
+        yield _gauge("consensus_validator_power", "This node's own power.", 0 if own is None else own.power)
+
+    def _mempool(self) -> Iterator[Metric]:
+        mempool = self._services.mempool
+        yield _gauge("mempool_transactions", "Transactions that wait.", mempool.count)
+        yield _gauge("mempool_bytes", "Their bytes.", mempool.bytes)
+
+    def _peers(self) -> Iterator[Metric]:
+        peers = list(self._services.network.peers.values())
+        metric = GaugeMetricFamily("allting_p2p_peers", "Connected peers.", labels=["direction"])
+        for direction, outbound in (("inbound", False), ("outbound", True)):
+            metric.add_metric([direction], sum(1 for peer in peers if peer.outbound is outbound))
+        yield metric
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"allting_{name}", text, value=value)
+
+
+def counters(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
+    """A counter family with one sample for each member of *values*."""
+    metric = CounterMetricFamily(f"allting_{name}", text, labels=[label])
+    for key, value in values.items():
+        metric.add_metric([key], value)
+    return metric
+
+
+def node_registry(services: Services, *more: Iterable[Any]) -> CollectorRegistry:
+    """A registry that shows the numbers of this node."""
+    registry = CollectorRegistry()
+    registry.register(NodeCollector(services))
+    return registry

@@ -1,0 +1,1 @@
+"""JSON-RPC 2.0 over HTTP, GET and WebSocket: how people and programs ask a running node."""

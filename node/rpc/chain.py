@@ -1,0 +1,237 @@
+"""Methods about what was decided: blocks, commits, validators, parameters, transactions."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from consensus import merkle
+from consensus.application import Result
+from consensus.block import Header
+from consensus.transaction import Transaction
+from node.rpc import shapes
+from node.rpc.errors import InvalidParams, NotFound, Pending
+from node.rpc.methods import method
+from node.rpc.parameters import AddressText, CursorJson, Flag, HashText, Height, Integer, Limit, Text
+from node.services import Services
+
+RESULTS_KEPT_MAX = 8
+"""Heights whose results stay decoded: clients ask for many transactions of one block."""
+PER_PAGE_MAX = 100
+
+
+class ChainMethods:
+    """Reads of the store."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._store = services.store
+        self._results: OrderedDict[int, tuple[Result, ...]] = OrderedDict()
+
+    def height_or_latest(self, height: int | None) -> int:
+        """*height*, or the latest; raises NotFound unless a block of that height is stored."""
+        latest = self._store.height
+        chosen = latest if height is None else height
+        if chosen > latest:
+            raise NotFound(f"height {chosen} is not decided here yet; the latest is {latest}", latest_height=latest)
+        if chosen < 1:
+            raise NotFound("there is no block before the first decided height", latest_height=latest)
+        return chosen
+
+    def stored_header(self, height: int) -> Header:
+        """The header of *height*; NotFound if it was pruned."""
+        header = self._store.header(height)
+        if header is None:
+            raise NotFound(f"the block of height {height} is no longer kept by this node")
+        return header
+
+    def results_of(self, height: int) -> tuple[Result, ...]:
+        """The results of *height*: ``begin``, each transaction, ``end``."""
+        found = self._results.get(height)
+        if found is None:
+            found = self._store.results(height)
+            if found is None:
+                raise NotFound(f"the results of height {height} are no longer kept by this node")
+            self._results[height] = found
+            if len(self._results) > RESULTS_KEPT_MAX:
+                self._results.popitem(last=False)
+        return found
+
+    def _chosen(self, height: int | None, hash_: bytes | None) -> int:
+        if hash_ is None:
+            return self.height_or_latest(height)
+        if height is not None:
+            raise InvalidParams("give height or hash, not both", parameter="hash")
+        found = self._store.height_of_block_id(hash_)
+        if found is None:
+            raise NotFound(f"no block with the hash {hash_.hex()} is stored here")
+        return found
+
+    @method
+    async def genesis(self) -> Any:
+        """The genesis file, byte for byte, and its hash."""
+        genesis = self._services.genesis
+        return {
+            "chain_id": genesis.chain_id,
+            "hash": genesis.hash.hex(),
+            "application": genesis.application,
+            "document": genesis.raw.decode(),
+        }
+
+    @method
+    async def header(self, height: Height | None = None, hash_: HashText | None = None) -> Any:
+        """A header by height or hash; without either the latest."""
+        return {"header": shapes.header_json(self.stored_header(self._chosen(height, hash_)))}
+
+    @method
+    async def block(self, height: Height | None = None, hash_: HashText | None = None) -> Any:
+        """A block with its transactions, by height or hash; without either the latest."""
+        chosen = self._chosen(height, hash_)
+        block = self._store.block(chosen)
+        if block is None:
+            raise NotFound(f"the block of height {chosen} is no longer kept by this node")
+        bodies = self._store.block_transactions(chosen)
+        return {"block_id": block.id.hex(), "block": shapes.block_json(block, bodies)}
+
+    @method
+    async def blockchain(self, min_height: Height | None = None, max_height: Height | None = None) -> Any:
+        """Headers from *max_height* (the latest) down to *min_height*, at most 20."""
+        newest = min(self._store.height, self._store.height if max_height is None else max_height)
+        oldest = max(1, newest - 19, min_height or 1)
+        headers = [self._store.header(height) for height in range(newest, oldest - 1, -1)]
+        return {
+            "last_height": self._store.height,
+            "headers": [shapes.header_json(header) for header in headers if header is not None],
+        }
+
+    @method
+    async def block_results(self, height: Height | None = None) -> Any:
+        """What came of a block: the results of ``begin``, of each transaction, and of ``end``."""
+        chosen = self.height_or_latest(height)
+        begin, *transactions, end = self.results_of(chosen)
+        app = self._services.app
+        return {
+            "height": chosen,
+            "begin": shapes.result_json(app, begin),
+            "transactions": [shapes.result_json(app, result) for result in transactions],
+            "end": shapes.result_json(app, end),
+        }
+
+    @method
+    async def commit(self, height: Height | None = None) -> Any:
+        """A header with its commit; *canonical* says whether the next header chose that commit."""
+        chosen = self.height_or_latest(height)
+        commit, canonical = self._commit(chosen)
+        return {
+            "header": shapes.header_json(self.stored_header(chosen)),
+            "commit": shapes.commit_json(commit, canonical=canonical),
+        }
+
+    def _commit(self, height: int) -> Any:
+        found = self._store.commit_of(height)
+        if found is None:
+            raise NotFound(f"the commit of height {height} is no longer kept by this node")
+        return found
+
+    @method
+    async def light_block(self, height: Height | None = None) -> Any:
+        """All that a light client needs of a height: header, commit, its validators and those of the next height."""
+        chosen = self.height_or_latest(height)
+        commit, canonical = self._commit(chosen)
+        return {
+            "header": shapes.header_json(self.stored_header(chosen)),
+            "commit": shapes.commit_json(commit, canonical=canonical),
+            "validators": shapes.validators_json(self._validators(chosen)),
+            "next_validators": shapes.validators_json(self._validators(chosen + 1)),
+        }
+
+    def _validators(self, height: int) -> Any:
+        found = self._store.validators_at(height)
+        if found is None:
+            raise NotFound(f"the validators of height {height} are no longer kept by this node")
+        return found
+
+    @method
+    async def validators(
+        self, height: Height | None = None, page: Integer | None = None, per_page: Limit | None = None
+    ) -> Any:
+        """The validators of a height (of the next one, if none is given), in the set's order."""
+        chosen = self._store.height + 1 if height is None else height
+        if not 1 <= chosen <= self._store.height + 1:
+            raise NotFound(f"the validators of height {chosen} are not known here")
+        members = shapes.validators_json(self._validators(chosen))
+        size = min(PER_PAGE_MAX, per_page or PER_PAGE_MAX)
+        start = (max(1, page or 1) - 1) * size
+        return {
+            "height": chosen,
+            "total": len(members),
+            "total_power": sum(member["power"] for member in members),
+            "validators": members[start : start + size],
+        }
+
+    @method
+    async def consensus_params(self, height: Height | None = None) -> Any:
+        """The engine's parameters in force at a height (at the next one, if none is given)."""
+        chosen = self._store.height + 1 if height is None else height
+        params = self._store.params_at(chosen) if 1 <= chosen <= self._store.height + 1 else None
+        if params is None:
+            raise NotFound(f"the parameters of height {chosen} are not known here")
+        return {"height": chosen, "params": shapes.params_json(params)}
+
+    @method
+    async def tx(self, hash_: HashText, prove: Flag = False) -> Any:
+        """A transaction on the chain by its hash, with what came of it; *prove* adds the way to the block's root."""
+        place = self._store.find_transaction(hash_)
+        if place is None:
+            raise self._absent(hash_)
+        height, index = place
+        answer = self.transaction(height, index)
+        if prove:
+            block = self._store.block(height)
+            assert block is not None
+            proof = merkle.prove(block.transaction_ids, index)
+            answer["proof"] = {
+                "index": proof.index,
+                "total": proof.total,
+                "siblings": [sibling.hex() for sibling in proof.siblings],
+                "root": block.header.transactions_root.hex(),
+            }
+        return answer
+
+    def _absent(self, hash_: bytes) -> Exception:
+        if self._services.mempool.get(hash_) is not None:
+            return Pending("the transaction waits in the mempool", hash=hash_.hex())
+        return NotFound(f"the transaction {hash_.hex()} is neither on the chain nor waiting here", hash=hash_.hex())
+
+    def transaction(self, height: int, index: int) -> dict[str, Any]:
+        """The transaction at *index* (from 0) of a stored block, with its result."""
+        app = self._services.app
+        raw = self._store.block_transactions(height)[index]
+        return {
+            "height": height,
+            "index": index,
+            **shapes.transaction_json(app, Transaction.decode(raw)),
+            "result": shapes.result_json(app, self.results_of(height)[index + 1]),
+        }
+
+    @method
+    async def tx_search(
+        self,
+        address: AddressText | None = None,
+        event: Text | None = None,
+        after: CursorJson | None = None,
+        limit: Limit = 30,
+    ) -> Any:
+        """Transactions that touched *address*, or that emitted *event* (``module.name``), oldest first, by pages."""
+        if (address is None) == (event is None):
+            raise InvalidParams("give one of address and event", parameter="address")
+        kind, key = ("address", address) if address is not None else ("event", (event or "").encode())
+        places = self._store.search(kind, key, after=after, limit=min(limit, PER_PAGE_MAX))
+        found: dict[tuple[int, int], dict[str, Any]] = {}
+        for height, position, _ in places:
+            if 0 < position < len(self.results_of(height)) - 1 and (height, position) not in found:
+                found[height, position] = self.transaction(height, position - 1)
+        return {
+            "transactions": list(found.values()),
+            "next": list(places[-1]) if len(places) == min(limit, PER_PAGE_MAX) else None,
+        }

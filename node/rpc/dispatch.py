@@ -1,0 +1,141 @@
+"""From the bytes of a request to the bytes of its answer; consecutive broadcasts of a batch go in together."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from node.metrics import RpcMetrics
+from node.rpc.errors import Internal, MethodNotFound, RpcError
+from node.rpc.methods import Method, collect
+from node.rpc.protocol import Broken, Call, failure, parse, success, to_json
+from node.rpc.transactions import COMMIT_WAIT_MS, Broadcast, TransactionMethods
+
+_log = structlog.get_logger("rpc")
+_WAIT_MS = {"broadcast_tx_async": None, "broadcast_tx_sync": None, "broadcast_tx_commit": COMMIT_WAIT_MS}
+
+
+class Dispatcher:
+    """Answers calls with the methods that it was given."""
+
+    def __init__(
+        self,
+        methods: Mapping[str, Method],
+        transactions: TransactionMethods,
+        *,
+        batch_calls_max: int,
+        metrics: RpcMetrics,
+    ) -> None:
+        self.methods = methods
+        self._transactions = transactions
+        self._batch_calls_max = batch_calls_max
+        self._metrics = metrics
+
+    def with_methods(self, *groups: object) -> Dispatcher:
+        """The same dispatcher with the methods of *groups* beside or instead of those of the same name."""
+        return Dispatcher(
+            {**self.methods, **collect(groups)},
+            self._transactions,
+            batch_calls_max=self._batch_calls_max,
+            metrics=self._metrics,
+        )
+
+    def parse(self, body: bytes) -> tuple[list[Call | Broken], bool]:
+        """The calls in *body*, and whether they are a batch. Raises RpcError where none can be answered by itself."""
+        return parse(body, batch_calls_max=self._batch_calls_max)
+
+    async def answer(self, calls: Sequence[Call | Broken], *, batch: bool) -> bytes:
+        """The bytes to send back; empty if nothing but notifications came."""
+        answers = await self._answers(calls)
+        wanted = [answer for call, answer in zip(calls, answers, strict=True) if not _is_notification(call)]
+        if not wanted:
+            return b""
+        return to_json(wanted if batch else wanted[0])
+
+    async def _answers(self, calls: Sequence[Call | Broken]) -> list[dict[str, Any]]:
+        answers: list[dict[str, Any]] = []
+        at = 0
+        while at < len(calls):
+            group = _broadcasts_from(calls, at)
+            if group:
+                answers += await self._broadcast(group)
+                at += len(group)
+            else:
+                answers.append(await self._one(calls[at]))
+                at += 1
+        return answers
+
+    async def _one(self, call: Call | Broken) -> dict[str, Any]:
+        if isinstance(call, Broken):
+            return failure(call.id, call.error)
+        try:
+            return success(call.id, await self.call(call.method, call.params))
+        except RpcError as error:
+            return failure(call.id, error)
+
+    async def call(self, name: str, params: Mapping[str, Any] | Sequence[Any]) -> Any:
+        """The result of one call. Raises RpcError."""
+        method = self.methods.get(name)
+        if method is None:
+            self._metrics.called("unknown")
+            raise MethodNotFound(f"there is no method {name[:80]!r}; /openrpc.json lists them all")
+        self._metrics.called(name)
+        try:
+            return await method.handler(**method.parameters.read(params))
+        except RpcError:
+            raise
+        except Exception as error:  # a defect in answering a stranger must not end the node; faults of the engine do
+            raise _internal(name, error) from error
+
+    async def _broadcast(self, calls: Sequence[Call]) -> list[dict[str, Any]]:
+        """The answers to *calls*, with one submission of all their transactions."""
+        entries: list[Broadcast | RpcError] = []
+        for call in calls:
+            self._metrics.called(call.method)
+            try:
+                entries.append(self._entry(call))
+            except RpcError as error:
+                entries.append(error)
+        good = [entry for entry in entries if isinstance(entry, Broadcast)]
+        try:
+            outcomes = iter(await self._transactions.broadcast(good) if good else ())
+        except Exception as error:  # noqa: BLE001 - as in `call`
+            outcomes = iter([_internal("broadcast", error)] * len(good))
+        answers = []
+        for call, entry in zip(calls, entries, strict=True):
+            answer = next(outcomes) if isinstance(entry, Broadcast) else entry
+            answers.append(failure(call.id, answer) if isinstance(answer, RpcError) else success(call.id, answer))
+        return answers
+
+    def _entry(self, call: Call) -> Broadcast:
+        params = call.params
+        if type(params) is dict and len(params) == 1 and type(text := params.get("tx")) is str:  # the common case, fast
+            try:
+                return Broadcast(base64.b64decode(text, validate=True), _WAIT_MS[call.method])
+            except binascii.Error:
+                pass  # read again below, for the sentence
+        arguments = self.methods[call.method].parameters.read(params)
+        return Broadcast(arguments["tx"], arguments.get("wait_ms", _WAIT_MS[call.method]))
+
+
+def _internal(name: str, error: Exception) -> Internal:
+    _log.error("rpc_defect", method=name, exc_info=error)
+    return Internal("the node could not answer because of a defect of its own; its log says more")
+
+
+def _is_notification(call: Call | Broken) -> bool:
+    return isinstance(call, Call) and call.notification
+
+
+def _broadcasts_from(calls: Sequence[Call | Broken], start: int) -> list[Call]:
+    """The run of broadcasts that begins at *start*, empty if another call stands there."""
+    group: list[Call] = []
+    for call in calls[start:]:
+        if not isinstance(call, Call) or call.method not in _WAIT_MS:
+            break
+        group.append(call)
+    return group

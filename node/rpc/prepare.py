@@ -1,0 +1,126 @@
+"""Methods for clients that only know how to sign: messages in, canonical bytes out, and signatures onto them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from consensus.address import key_address, to_text
+from consensus.application import QueryRefused
+from consensus.codec import BadMessage, decode, encode
+from consensus.shape import shape_of
+from consensus.signing import verify
+from consensus.transaction import Body, Transaction
+from node.rpc import shapes
+from node.rpc.errors import InvalidParams, TransactionRefused
+from node.rpc.methods import method
+from node.rpc.parameters import AddressText, Base64, Integer, JsonObject, KeyText, SignatureText
+from node.services import Services
+
+VALID_MS = 3_600_000
+"""How long a prepared transaction stays valid if the caller doesn't say: time to sign by hand."""
+BODY_BYTES_MAX = 2**20
+
+
+class PrepareMethods:
+    """Transactions for clients without a codec."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    @method
+    async def prepare_tx(
+        self,
+        messages: list[JsonObject],
+        sender: AddressText | None = None,
+        signers: list[KeyText] | None = None,
+        nonce: Integer | None = None,
+        fee: Integer = 0,
+        fee_payer: AddressText | None = None,
+        valid_until_ms: Integer | None = None,
+    ) -> Any:
+        """Messages as canonical bytes to sign: nonce, keys and validity are filled in from the state where absent.
+
+        *signers* are public keys (hex); one key also gives the sender if that is absent. Sign ``sign_bytes`` (base64)
+        with Ed25519 for each of ``signers``, in their order, then call assemble_tx.
+        """
+        if sender is None and signers is not None and len(signers) == 1:
+            sender = key_address(signers[0])
+        chosen = self._signers(sender, fee_payer, signers)
+        body = self._body(
+            messages=messages,
+            sender=sender,
+            signers=tuple(sorted(set(chosen))),
+            nonce=self._nonce(sender) if nonce is None else nonce,
+            fee=fee,
+            fee_payer=fee_payer,
+            valid_until_ms=self._valid_until() if valid_until_ms is None else valid_until_ms,
+        )
+        return {
+            "body": shapes.base64_text(encode(shape_of(Body).to_wire(body))),
+            "sign_bytes": shapes.base64_text(body.sign_bytes()),
+            "sign_bytes_hex": body.sign_bytes().hex(),
+            **shapes.body_json(self._services.app, body),
+        }
+
+    def _body(self, *, messages: list[dict[str, Any]], **fields: Any) -> Body:
+        try:
+            typed = self._services.app.messages_from_json(messages)
+            body = Body(chain_id=self._services.chain_id, messages=typed, **fields)
+            checked: Body = shape_of(Body).from_wire(shape_of(Body).to_wire(body))
+        except QueryRefused as error:
+            raise TransactionRefused(str(error), error.code) from None
+        except BadMessage as error:
+            raise TransactionRefused(str(error), error.code) from None
+        return checked
+
+    def _account(self, address: bytes) -> dict[str, Any]:
+        """What the application says of an account: ``next_nonce``, and ``keys`` (hex) if it has a record of them."""
+        services = self._services
+        chain = services.store.chain_state()
+        assert chain is not None, "RPC serves once the genesis is stored"
+        arguments = {"address": to_text(address)}
+        state = services.store.state()
+        try:
+            answer = services.app.query("town/account", arguments, state, height=chain.height, time_ms=chain.time_ms)
+        except QueryRefused as error:
+            raise TransactionRefused(str(error), error.code) from None
+        assert isinstance(answer, dict)
+        return answer
+
+    def _nonce(self, sender: bytes | None) -> int:
+        return 0 if sender is None else int(self._account(sender)["next_nonce"])
+
+    def _signers(self, sender: bytes | None, fee_payer: bytes | None, given: list[bytes] | None) -> list[bytes]:
+        if given is not None or sender is None:
+            return given or []
+        found: list[bytes] = []
+        for address in (sender, fee_payer):
+            if address is None:
+                continue
+            keys = self._account(address).get("keys") or []
+            if not keys:
+                raise InvalidParams(
+                    f"the keys of {to_text(address)} are not in the state; give signers (public keys, hex)",
+                    parameter="signers",
+                )
+            found += [bytes.fromhex(key) for key in keys]
+        return found
+
+    def _valid_until(self) -> int:
+        chain = self._services.store.chain_state()
+        return max(self._services.now_ms(), 0 if chain is None else chain.time_ms) + VALID_MS
+
+    @method
+    async def assemble_tx(self, body: Base64, signatures: list[SignatureText]) -> Any:
+        """The transaction made of a prepared body and its signatures (one for each signer, in order), and its hash."""
+        try:
+            fields = decode(body, bytes_max=BODY_BYTES_MAX)
+            if type(fields) is not tuple or len(fields) != 9:
+                raise BadMessage("a body is an array of 9 fields, as prepare_tx gives it")
+            transaction = Transaction.decode(encode((*fields, tuple(signatures))))
+        except BadMessage as error:
+            raise TransactionRefused(str(error), error.code) from None
+        for key, signature in zip(transaction.body.signers, transaction.signatures, strict=True):
+            if not verify(key, transaction.message, signature):
+                raise TransactionRefused(f"the signature by {key.hex()} does not hold for this body", "tx.signature")
+        return {"tx": shapes.base64_text(transaction.raw), "hash": transaction.id.hex()}
