@@ -77,7 +77,10 @@ class KeepBlock:
 
 @dataclass(frozen=True, slots=True)
 class FetchBlock:
-    """More than 2/3 voted for a block that we have not: get it from those who voted."""
+    """More than 2/3 voted for a block that we have not: get it from those who voted. Emitted once for a block.
+
+    Answered by `ProposalReceived` where its proposal is known, else by `BlockArrived`; at once if the block is here.
+    """
 
     height: int
     round: int
@@ -87,6 +90,18 @@ class FetchBlock:
 @dataclass(frozen=True, slots=True)
 class Decide:
     """The height is decided (L49–L51): commit this block. Emitted once."""
+
+    height: int
+    round: int
+    block_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedDecision:
+    """More than 2/3 precommitted a block that we find invalid (L50): this node computes something else than the others.
+
+    It must stop and say so. The machine fires no rule after it.
+    """
 
     height: int
     round: int
@@ -111,5 +126,6 @@ Effect: TypeAlias = (
     | KeepBlock
     | FetchBlock
     | Decide
+    | RefusedDecision
     | FoundEquivocation
 )

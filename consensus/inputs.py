@@ -22,7 +22,7 @@ class Step(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class BeginRound:
-    """There is something to decide (transaction, due time, heartbeat, evidence) and the block delay is over: leave WAIT."""
+    """Something waits (transaction, due time, heartbeat, evidence) and the block delay is over: leave WAIT."""
 
     height: Height
 
@@ -70,4 +70,17 @@ class TimerFired:
     step: Step
 
 
-Input: TypeAlias = BeginRound | HeaderSeen | ProposalReceived | VoteReceived | ValueBuilt | TimerFired
+@dataclass(frozen=True, slots=True)
+class BlockArrived:
+    """A block asked for by `FetchBlock` is complete here and was executed, whether or not its proposal was ever seen.
+
+    More than 2/3 voted for it, so a correct validator has seen the proposal: L36 and L49 hold with the block alone.
+    """
+
+    height: Height
+    block_id: Hash
+    valid: bool
+    """As in `ProposalReceived`."""
+
+
+Input: TypeAlias = BeginRound | HeaderSeen | ProposalReceived | VoteReceived | ValueBuilt | TimerFired | BlockArrived
