@@ -1,0 +1,116 @@
+"""How a block comes to a verdict: found, completed with bodies, executed. Or built, when it is ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+import trio
+
+from consensus.block import Block, Commit
+from consensus.chain import InvalidBlock, check_block, check_size
+from node.execution import HEADER_ROOM_BYTES, Executor, Undecidable
+from node.height import Candidate, HeightInProgress
+from node.mempool import Mempool
+
+log = structlog.get_logger("consensus")
+
+ASK_AGAIN_MS = 300
+"""How long a peer has to supply a block or bodies before the next one is asked too; doubles up to eight times that."""
+COMMIT_ENTRY_BYTES = 80
+COMMIT_BASE_BYTES = 128
+
+
+class Supplier(Protocol):
+    """Whoever can ask peers for what we lack."""
+
+    def ask_block(self, height: int, block_id: bytes, attempt: int) -> None:
+        """A peer that should have the block is asked for it; another one at the next attempt."""
+
+    def ask_bodies(self, height: int, block_id: bytes, indexes: tuple[int, ...], attempt: int) -> None:
+        """Likewise for bodies of a block's transactions."""
+
+
+class Acquisition:
+    """Finds, completes, judges and builds blocks of the height in progress."""
+
+    def __init__(self, mempool: Mempool, executor: Executor, supplier: Supplier, now_ms: Callable[[], int]) -> None:
+        self._mempool = mempool
+        self._executor = executor
+        self._supplier = supplier
+        self._now_ms = now_ms
+
+    async def fetch(self, height: HeightInProgress, block_id: bytes) -> None:
+        """The block has been found: peers were asked in turn until it became a candidate."""
+        attempt = 0
+        while block_id not in height.candidates:
+            self._supplier.ask_block(height.number, block_id, attempt)
+            await trio.sleep(_patience_s(attempt))
+            attempt += 1
+
+    async def judge(self, height: HeightInProgress, candidate: Candidate) -> bool:
+        """Whether there is a verdict on *candidate*, which it then bears. None if this machine can't execute it."""
+        block = candidate.block
+        try:
+            check_block(block, 0, height.parent)
+            await self._complete(height, candidate)
+            bodies_bytes = sum(len(transaction.raw) for transaction in candidate.transactions)
+            check_size(block, bodies_bytes, height.parent.params)
+            candidate.accept(await self._executor.check(height.parent, block, candidate.transactions))
+        except InvalidBlock as invalid:
+            log.warning("block_refused", height=height.number, id=block.id.hex(), code=invalid.code, why=str(invalid))
+            candidate.refuse(invalid)
+        except Undecidable as undecidable:
+            self._mempool.drop(undecidable.transaction_id, "tx.undecidable", str(undecidable))
+            return False
+        return True
+
+    async def build(self, height: HeightInProgress, proposer: bytes, last_commit: Commit | None) -> Block:
+        """A block of what waits in the pool, as a valid candidate (L18)."""
+        parent, params = height.parent, height.parent.params
+        commit_bytes = COMMIT_BASE_BYTES + COMMIT_ENTRY_BYTES * len(parent.last_validators.validators)
+        while True:
+            time_ms = max(self._now_ms(), parent.time_ms + params.block_delay_ms)
+            candidates = self._mempool.reap(
+                time_ms=time_ms,
+                bytes_max=params.block_bytes_max - HEADER_ROOM_BYTES - commit_bytes,
+                count_max=params.block_transactions_max,
+            )
+            try:
+                executed = await self._executor.propose(
+                    parent,
+                    time_ms=time_ms,
+                    proposer=proposer,
+                    last_commit=last_commit,
+                    candidates=candidates,
+                    drop=self._mempool.drop,
+                )
+            except Undecidable as undecidable:
+                # The pool is one transaction smaller, so this ends.
+                self._mempool.drop(undecidable.transaction_id, "tx.undecidable", str(undecidable))
+                continue
+            candidate = height.candidate(executed.block)
+            candidate.bodies = list(executed.transactions)
+            candidate.accept(executed)
+            return executed.block
+
+    async def _complete(self, height: HeightInProgress, candidate: Candidate) -> None:
+        """All bodies are here: from the pool, else from peers. Raises InvalidBlock if one can't be a transaction."""
+        attempt = 0
+        while True:
+            held = [self._mempool.get(candidate.block.transaction_ids[index]) for index in candidate.missing]
+            candidate.fill([transaction for transaction in held if transaction is not None])
+            if candidate.refused is not None:
+                raise candidate.refused
+            if not candidate.missing:
+                return
+            self._supplier.ask_bodies(height.number, candidate.block.id, candidate.missing, attempt)
+            with trio.move_on_after(_patience_s(attempt)):
+                await candidate.changed.wait()
+            attempt += 1
+
+
+def _patience_s(attempt: int) -> float:
+    """How long to wait for an answer to *attempt*, s."""
+    return float(ASK_AGAIN_MS << min(attempt, 3)) / 1000

@@ -1,0 +1,368 @@
+"""The driver: feeds the consensus machine, does what it asks, and commits what it decides.
+
+Log, fsync, then speak: inputs are logged before they are handled; what we sign is in the log, on the disk, before it
+leaves. One task (`run`) owns the machine; timers, building and executing run beside it, for one height at a time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn, Protocol
+
+import structlog
+import trio
+
+from consensus.block import Block, Commit, Signed
+from consensus.chain import InvalidBlock, commit_from_votes
+from consensus.effects import (
+    BuildValue,
+    Decide,
+    Effect,
+    EnteredRound,
+    EnteredStep,
+    FetchBlock,
+    FoundEquivocation,
+    KeepBlock,
+    RefusedDecision,
+    SignProposal,
+    SignVote,
+    StartTimer,
+)
+from consensus.inputs import (
+    BeginRound,
+    BlockArrived,
+    HeaderSeen,
+    Input,
+    ProposalReceived,
+    Step,
+    TimerFired,
+    ValueBuilt,
+    VoteReceived,
+)
+from consensus.vote import Proposal, Vote, VoteKind
+from node.acquisition import Acquisition, Supplier
+from node.consensus_log import to_record
+from node.consensus_replay import replay
+from node.execution import Executed, Executor, Undecidable
+from node.height import Candidate, HeightInProgress
+from node.heights import Heights
+from node.mempool import Mempool
+from node.store import DecidedBlock, Store
+from node.voice import Voice
+from node.wal import Wal
+
+log = structlog.get_logger("consensus")
+
+
+class NodeStopped(Exception):
+    """The node can't go on; the text says why and what to do."""
+
+
+class Publisher(Supplier, Protocol):
+    """What the driver needs of the gossip."""
+
+    def publish_proposal(self, proposal: Proposal, block: Block) -> None:
+        """Peers that lack our proposal get it."""
+
+    def publish_vote(self, vote: Vote) -> None:
+        """Peers that lack our vote get it."""
+
+    def status_changed(self) -> None:
+        """Peers learn where we are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """A block of our own height with a verified commit, from a peer that is ahead."""
+
+    candidate: Candidate
+    commit: Commit
+
+
+class ConsensusDriver:
+    """One height after another, for ever."""
+
+    _tasks: trio.Nursery
+    """Timers, building and judging, of the height in progress."""
+    _publisher: Publisher
+    _acquisition: Acquisition
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        mempool: Mempool,
+        executor: Executor,
+        wal: Wal,
+        voice: Voice,
+        heights: Heights,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._mempool = mempool
+        self.executor = executor
+        self._wal = wal
+        self.voice = voice
+        self._heights = heights
+        self._now_ms = now_ms
+        self._own: deque[Input] = deque()
+        """Our own messages on their way back: never behind what peers send."""
+        self._inbox: deque[Input] = deque()
+        self._lot = trio.lowlevel.ParkingLot()
+        self._decided: Decide | None = None
+        self._synced: Synced | None = None
+        self.equivocations = 0
+        """Proved double votes since the start."""
+        self.height = self._next_height()
+        self.last_commit: Commit | None = self._stored_commit()
+        """Of the stored height, with every precommit that came since; our next proposal carries it."""
+
+    # What others tell the driver ------------------------------------------------------------------------------------
+
+    def follow(self, publisher: Publisher) -> None:
+        """*publisher* carries what the driver says; called once, before `run`."""
+        self._publisher = publisher
+        self._acquisition = Acquisition(self._mempool, self.executor, publisher, self._now_ms)
+
+    def feed(self, input_: Input) -> None:
+        """*input_* will be handled, in order, if its height is still in progress then."""
+        self._inbox.append(input_)
+        self._lot.unpark_all()
+
+    def vote_arrived(self, vote: Vote) -> None:
+        """A verified vote of a member, of this height, is on its way to the machine."""
+        self.feed(VoteReceived(vote))
+
+    def proposal_arrived(self, proposal: Proposal, block: Block) -> None:
+        """A verified proposal of this height by its round's proposer, with its block, is on its way to the machine."""
+        height = self.height
+        params = height.parent.params
+        timely = params.timely(block_time_ms=block.header.time_ms, received_ms=self._now_ms(), round_=proposal.round)
+        height.timely.setdefault(proposal.signature, timely)
+        if not timely:
+            log.info("proposal_untimely", height=height.number, round=proposal.round, block_ms=block.header.time_ms)
+        if proposal.round not in height.proposals or proposal.block_id in height.wanted:
+            height.proposals[proposal.round] = proposal
+        if proposal.round == 0 and height.machine.step is Step.WAIT:
+            self.feed(HeaderSeen(height.number))
+        self.block_arrived(block)
+
+    def block_arrived(self, block: Block) -> None:
+        """A block that was proposed, or that more than 2/3 voted for, is being completed, executed and judged."""
+        candidate = self.height.candidate(block)
+        if candidate.judged:
+            self._tell_verdict(self.height, candidate)
+        elif not candidate.acquiring:
+            candidate.acquiring = True
+            self._tasks.start_soon(self._acquire, self.height, candidate)
+
+    def lacks_precommit(self, vote: Vote) -> bool:
+        """Whether *vote*, if its signature holds, fills a gap in the commit of the stored height."""
+        commit = self.last_commit
+        if commit is None or (vote.height, vote.round) != (commit.height, commit.round):
+            return False
+        index = self.height.parent.last_validators.index_of(vote.validator)
+        return index is not None and commit.entries[index] is None and vote.block_id in (None, commit.block_id)
+
+    def late_precommit(self, vote: Vote) -> None:
+        """A verified precommit that was lacking is in the commit of the stored height."""
+        commit = self.last_commit
+        index = self.height.parent.last_validators.index_of(vote.validator)
+        assert commit is not None
+        assert index is not None
+        entries = list(commit.entries)
+        entries[index] = Signed(vote.block_id is not None, vote.signature)
+        self.last_commit = Commit(commit.height, commit.round, commit.block_id, tuple(entries))
+
+    async def apply(self, synced: Synced) -> None:
+        """*synced*, verified by its commit, is committed, unless its height was decided otherwise meanwhile."""
+        number = synced.candidate.block.header.height
+        if self.height.number == number:
+            self._synced = synced
+            self._lot.unpark_all()
+            await self._heights.wait_beyond(number - 1)
+
+    # The loop -------------------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Decides height after height. Raises NodeStopped when it can't go on; started once the log is replayed."""
+        replayed = False
+        while True:
+            async with trio.open_nursery() as self._tasks:
+                if replayed:
+                    self._handle(self.height.machine.start())
+                else:
+                    await replay(self, self._wal.entries())
+                    replayed = True
+                    task_status.started()
+                self._tasks.start_soon(self._await_work, self.height)
+                self._publisher.status_changed()
+                self._drain()
+                while self._decided is None and self._synced is None:
+                    await self._lot.park()
+                    self._drain()
+                self._tasks.cancel_scope.cancel()
+            await self._commit(*await self._decision())
+
+    def _next_height(self) -> HeightInProgress:
+        parent = self._store.chain_state()
+        assert parent is not None, "the genesis is stored before the driver is made"
+        return HeightInProgress(parent, self.voice.address)
+
+    def _stored_commit(self) -> Commit | None:
+        height = self._store.height
+        return self._store.commit_of(height)[0] if height > 0 else None
+
+    def _drain(self) -> None:
+        """All that has arrived is handled; then the log is durable, then we speak."""
+        height = self.height
+        while (self._own or self._inbox) and self._decided is None:
+            if self._own:
+                input_ = self._own.popleft()
+            else:
+                input_ = self._inbox.popleft()
+                self._wal.append(to_record(height.number, input_))
+            self._handle(height.machine.handle(input_))
+        for message in self.voice.take_unspoken():
+            if isinstance(message, Vote):
+                self._publisher.publish_vote(message)
+            else:
+                self._publisher.publish_proposal(message, height.candidates[message.block_id].block)
+
+    def _handle(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            self.perform(effect)
+
+    def perform(self, effect: Effect) -> None:
+        """*effect* is done, or under way."""
+        height = self.height
+        match effect:
+            case StartTimer():
+                self._tasks.start_soon(self._timer, effect)
+            case BuildValue():
+                self._tasks.start_soon(self._build, height, effect.round)
+            case SignProposal():
+                proposal = self.voice.proposal(height, effect)
+                if proposal is not None and proposal.block_id in height.candidates:
+                    self._own.append(height.own_proposal(proposal))
+            case SignVote():
+                vote = self.voice.vote(height, effect)
+                if vote is not None:
+                    self._own.append(VoteReceived(vote))
+            case EnteredRound():
+                if effect.round > 0:
+                    log.info("round_entered", height=effect.height, round=effect.round)
+                height.forget_results()
+            case EnteredStep():
+                self._publisher.status_changed()
+            case KeepBlock():
+                height.forget_results()
+            case FetchBlock():
+                height.wanted.add(effect.block_id)
+                self._tasks.start_soon(self._acquisition.fetch, height, effect.block_id)
+            case Decide():
+                self._decided = effect
+            case RefusedDecision():
+                self._stop_at_refused(height.candidates[effect.block_id])
+            case FoundEquivocation():
+                self.equivocations += 1
+                vote = effect.first
+                log.warning("equivocation_found", validator=vote.validator.hex(), height=vote.height, round=vote.round)
+
+    # What the machine asks for --------------------------------------------------------------------------------------
+
+    async def _timer(self, effect: StartTimer) -> None:
+        await trio.sleep(effect.duration_ms / 1000)
+        self.feed(TimerFired(effect.height, effect.round, effect.step))
+
+    async def _await_work(self, height: HeightInProgress) -> None:
+        """Leaves WAIT when there is something to decide, not before the block delay is over (DESIGN §4)."""
+        parent = height.parent
+        wait_ms = parent.time_ms + parent.params.block_delay_ms - self._now_ms()
+        await trio.sleep(max(0, wait_ms) / 1000)
+        until_ms = parent.time_ms + parent.params.heartbeat_ms
+        due_ms = self._store.next_due_ms()
+        if due_ms is not None:
+            until_ms = min(until_ms, due_ms)
+        with trio.move_on_after(max(0, until_ms - self._now_ms()) / 1000):
+            await self._mempool.wait_for_work()
+        self.feed(BeginRound(height.number))
+
+    async def _build(self, height: HeightInProgress, round_: int) -> None:
+        proposer = self.voice.address
+        assert proposer is not None, "only a validator is asked to build"
+        block = await self._acquisition.build(height, proposer, self.last_commit)
+        self.feed(ValueBuilt(height.number, round_, block.id))
+
+    async def _acquire(self, height: HeightInProgress, candidate: Candidate) -> None:
+        if await self._acquisition.judge(height, candidate):
+            self._tell_verdict(height, candidate)
+
+    def _tell_verdict(self, height: HeightInProgress, candidate: Candidate) -> None:
+        """The machine gets what this verdict makes known: each proposal of the block, and the block."""
+        valid = candidate.refused is None
+        for proposal in height.proposals.values():
+            if proposal.block_id == candidate.block.id and proposal.signature not in height.fed:
+                height.fed.add(proposal.signature)
+                self.feed(ProposalReceived(proposal, valid=valid, timely=height.timely[proposal.signature]))
+        if candidate.block.id in height.wanted:
+            self.feed(BlockArrived(height.number, candidate.block.id, valid))
+        self._publisher.status_changed()
+
+    # The end of a height --------------------------------------------------------------------------------------------
+
+    async def _decision(self) -> tuple[Executed, Commit]:
+        """What was decided, with its results, and a commit for it."""
+        height = self.height
+        if self._decided is not None:
+            round_, block_id = self._decided.round, self._decided.block_id
+            candidate = height.candidates[block_id]
+            votes = height.machine.tally.votes(round_, VoteKind.PRECOMMIT).values()
+            commit = commit_from_votes(height.parent.validators, votes, height.number, round_, block_id)
+        else:
+            assert self._synced is not None
+            candidate, commit = self._synced.candidate, self._synced.commit
+        if candidate.executed is not None:
+            return candidate.executed, commit
+        try:
+            return await self.executor.check(height.parent, candidate.block, candidate.transactions), commit
+        except InvalidBlock as invalid:
+            candidate.refuse(invalid)
+            self._stop_at_refused(candidate)
+        except Undecidable as undecidable:
+            raise NodeStopped(f"{undecidable}, but more than 2/3 decided it: give this node more memory") from None
+
+    def _stop_at_refused(self, candidate: Candidate) -> NoReturn:
+        raise NodeStopped(
+            f"more than 2/3 decided block {candidate.block.id.hex()} at height {self.height.number}, which this node "
+            f"refuses: {candidate.refused}. It computes something else than the others: compare versions, "
+            "then start again"
+        )
+
+    async def _commit(self, executed: Executed, commit: Commit) -> None:
+        """The decided block is durable with all that follows from it; the next height is in progress."""
+        number = self.height.number
+        await self._store.commit(
+            DecidedBlock(
+                block=executed.block,
+                transactions=tuple(transaction.raw for transaction in executed.transactions),
+                commit=commit,
+                results=executed.results,
+                changes=executed.changes,
+                plan=executed.plan,
+                chain_state=executed.chain_state,
+                next_due_ms=executed.next_due_ms,
+            )
+        )
+        self._wal.reset(number)
+        self._mempool.committed([transaction.id for transaction in executed.transactions])
+        self._mempool.set_chain(self._store.state(), executed.chain_state)
+        log.debug("height_decided", height=number, round=commit.round, transactions=len(executed.transactions))
+        self._decided = self._synced = None
+        self._own.clear()
+        self._inbox.clear()
+        self.last_commit = commit
+        self.height = self._next_height()
+        self._heights.reached(number)

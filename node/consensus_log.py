@@ -1,0 +1,82 @@
+"""What the write-ahead log of consensus holds: inputs, our own messages, and blocks that we precommitted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from consensus import inputs
+from consensus.block import Block
+from consensus.codec import BadMessage, decode, encode
+from consensus.shape import shape_of
+from consensus.vote import Proposal, Vote
+
+RECORD_BYTES_MAX = 2**25
+"""A block of the largest size that `Params` allows, with its bodies."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedBlock:
+    """A whole block, durable before our precommit for it leaves."""
+
+    block: Block
+    transactions: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnVote:
+    """A vote that we signed; on replay it stands in place of what the machine would sign."""
+
+    vote: Vote
+
+
+@dataclass(frozen=True, slots=True)
+class OwnProposal:
+    """A proposal that we signed; likewise."""
+
+    proposal: Proposal
+
+
+Record: TypeAlias = inputs.Input | LoggedBlock | OwnVote | OwnProposal
+
+_TAGS: tuple[type, ...] = (
+    inputs.BeginRound,
+    inputs.HeaderSeen,
+    inputs.ProposalReceived,
+    inputs.VoteReceived,
+    inputs.ValueBuilt,
+    inputs.TimerFired,
+    LoggedBlock,
+    OwnVote,
+    OwnProposal,
+    inputs.BlockArrived,
+)
+"""A record's tag is its place here; the table only grows."""
+_TAG_OF = {kind: tag for tag, kind in enumerate(_TAGS)}
+
+
+class UnreadableRecord(Exception):
+    """A record whose checksum holds is none of ours: another version or another program wrote it."""
+
+
+def to_record(height: int, record: Record) -> bytes:
+    """The bytes of *record*, which belongs to *height*."""
+    kind = type(record)
+    return encode((height, _TAG_OF[kind], shape_of(kind).to_wire(record)))
+
+
+def records_of(height: int, payloads: Iterable[bytes]) -> Iterator[Record]:
+    """The records of *height* among *payloads*, in order; other heights' are skipped. Raises UnreadableRecord."""
+    for payload in payloads:
+        try:
+            value = decode(payload, bytes_max=RECORD_BYTES_MAX)
+            if type(value) is not tuple or len(value) != 3 or type(value[1]) is not int:
+                raise BadMessage("expected [height, tag, record]")
+            if value[0] == height:
+                yield shape_of(_TAGS[value[1]]).from_wire(value[2])
+        except (BadMessage, IndexError) as error:
+            raise UnreadableRecord(
+                f"the write-ahead log holds a record that this version can't read ({error}); "
+                "start with the version that wrote it"
+            ) from error

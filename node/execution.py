@@ -1,0 +1,186 @@
+"""Execution before the vote: what a block does, computed in slices, without touching the committed state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import structlog
+import trio
+
+from consensus.application import Application, BlockInfo, Changes, Execution, Inadmissible, Result
+from consensus.block import Block, Commit
+from consensus.chain import ChainState, InvalidBlock, build_block, chain_changes, next_state
+from consensus.transaction import Transaction
+from node.store import Store, TreePlan
+
+log = structlog.get_logger("execution")
+
+SLICE_TRANSACTIONS = 64
+"""Transactions executed between two yields to the loop: about 5 ms. A count, not a clock: simulations must repeat."""
+HEADER_ROOM_BYTES = 1_024
+
+
+class Undecidable(Exception):
+    """This machine could not execute *transaction_id* (memory, stack): no result, no verdict (DESIGN §3)."""
+
+    def __init__(self, transaction_id: bytes) -> None:
+        super().__init__(f"transaction {transaction_id.hex()} could not be executed on this machine")
+        self.transaction_id = transaction_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Executed:
+    """A complete, valid block with everything that its commit will write."""
+
+    block: Block
+    transactions: tuple[Transaction, ...]
+    results: tuple[Result, ...]
+    """``begin``, each transaction, ``end``."""
+    changes: Changes
+    plan: TreePlan
+    chain_state: ChainState
+    next_due_ms: int | None
+
+    @property
+    def id(self) -> bytes:
+        """The block id."""
+        return self.block.id
+
+
+class Executor:
+    """Runs the application over the latest committed state."""
+
+    def __init__(self, app: Application, store: Store) -> None:
+        self._app = app
+        self._store = store
+
+    async def propose(
+        self,
+        parent: ChainState,
+        *,
+        time_ms: int,
+        proposer: bytes,
+        last_commit: Commit | None,
+        candidates: Iterable[Transaction],
+        drop: Callable[[bytes, str, str], None],
+    ) -> Executed:
+        """A new valid block on *parent*, of as many *candidates* as fit; *drop* is told of each that can't stand in it.
+
+        Raises Undecidable if a candidate can't be executed here; it must not be offered again.
+        """
+        info = self._info(parent, time_ms=time_ms, proposer=proposer, last_commit=last_commit)
+        run = self._app.execute(self._store.state(), info)
+        results = [run.begin()]
+        taken: list[Transaction] = []
+        weight_limit = info.params.block_weight_max - info.params.transaction_weight_max
+        for index, transaction in enumerate(candidates):
+            if run.weight > weight_limit or len(taken) >= info.params.block_transactions_max:
+                break
+            try:
+                results.append(_deliver(run, transaction))
+                taken.append(transaction)
+            except Inadmissible as refusal:
+                drop(transaction.id, refusal.code, str(refusal))
+            if index % SLICE_TRANSACTIONS == SLICE_TRANSACTIONS - 1:
+                await trio.lowlevel.checkpoint()
+        return await self._finish(parent, info, run, results, taken, last_commit)
+
+    async def check(self, parent: ChainState, block: Block, transactions: Sequence[Transaction]) -> Executed:
+        """*block*, executed, is what it says. Raises InvalidBlock (it is not), or Undecidable.
+
+        What can be known without executing (`consensus.chain.check_block`) has been checked before.
+        """
+        header = block.header
+        info = self._info(parent, time_ms=header.time_ms, proposer=header.proposer, last_commit=block.last_commit)
+        run = self._app.execute(self._store.state(), info)
+        results = [run.begin()]
+        for index, transaction in enumerate(transactions):
+            try:
+                results.append(_deliver(run, transaction))
+            except Inadmissible as refusal:
+                text = f"transaction {index} ({transaction.id.hex()}) can't stand here: {refusal}"
+                raise InvalidBlock("block.inadmissible", text) from None
+            if index % SLICE_TRANSACTIONS == SLICE_TRANSACTIONS - 1:
+                await trio.lowlevel.checkpoint()
+        if run.weight > info.params.block_weight_max:
+            raise InvalidBlock("block.weight", f"weight {run.weight}, at most {info.params.block_weight_max}")
+        executed = await self._finish(parent, info, run, results, transactions, block.last_commit)
+        _require_same(block, executed.block)
+        return executed
+
+    async def _finish(
+        self,
+        parent: ChainState,
+        info: BlockInfo,
+        run: Execution,
+        results: list[Result],
+        transactions: Sequence[Transaction],
+        last_commit: Commit | None,
+    ) -> Executed:
+        """The block that this execution makes, with the state tree after it."""
+        outcome = run.end()
+        results.append(outcome.result)
+        following = next_state(parent, info, outcome)
+        changes = {**run.changes, "chain": chain_changes(parent, following)}
+        await trio.lowlevel.checkpoint()
+        plan = self._store.plan(changes, info.height)
+        await trio.lowlevel.checkpoint()
+        block = build_block(
+            parent,
+            following,
+            time_ms=info.time_ms,
+            proposer=info.proposer,
+            last_commit=last_commit,
+            transaction_ids=[transaction.id for transaction in transactions],
+            results=results,
+            module_roots=plan.roots,
+        )
+        return Executed(
+            block=block,
+            transactions=tuple(transactions),
+            results=tuple(results),
+            changes=changes,
+            plan=plan,
+            chain_state=following.decided(block.header),
+            next_due_ms=outcome.next_due_ms,
+        )
+
+    def _info(self, parent: ChainState, *, time_ms: int, proposer: bytes, last_commit: Commit | None) -> BlockInfo:
+        absent: tuple[bytes, ...] = ()
+        if last_commit is not None:
+            members = parent.last_validators.addresses
+            absent = tuple(a for a, entry in zip(members, last_commit.entries, strict=True) if entry is None)
+        return BlockInfo(
+            chain_id=parent.chain_id,
+            height=parent.height + 1,
+            time_ms=time_ms,
+            parent_time_ms=parent.time_ms,
+            proposer=proposer,
+            params=parent.params,
+            validators=parent.validators,
+            absent=absent,
+        )
+
+
+def _deliver(run: Execution, transaction: Transaction) -> Result:
+    try:
+        return run.deliver(transaction)
+    except (MemoryError, RecursionError) as error:
+        log.error("transaction_undecidable", id=transaction.id.hex(), why=repr(error))
+        raise Undecidable(transaction.id) from error
+
+
+def _require_same(claimed: Block, computed: Block) -> None:
+    """Raises InvalidBlock naming what differs; for the application hash, the modules."""
+    if claimed.id == computed.id and claimed.module_roots == computed.module_roots:
+        return
+    if claimed.module_roots != computed.module_roots:
+        theirs = {leaf.module: leaf.root for leaf in claimed.module_roots}
+        ours = {leaf.module: leaf.root for leaf in computed.module_roots}
+        differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+        raise InvalidBlock("block.app_hash", f"the state differs in: {', '.join(differing) or 'the order of modules'}")
+    for name in ("results_hash", "next_validators_hash", "app_hash"):
+        if getattr(claimed.header, name) != getattr(computed.header, name):
+            raise InvalidBlock(f"block.{name}", f"{name} differs from what its execution gives")
+    raise InvalidBlock("block.header", "the header differs from what its contents give")
