@@ -1,0 +1,318 @@
+"""The network: who is met, who stays, and what the rest of the node sees of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import structlog
+import trio
+
+from consensus.codec import BadMessage
+from p2p import control
+from p2p.address import Endpoint, PeerAddress, is_unspecified
+from p2p.address_book import AddressBook
+from p2p.channel import Channel, Traffic
+from p2p.handshake import Greeting, HandshakeRefused, Hello, Identity, Session, shake_hands
+from p2p.limits import Limits
+from p2p.peer import Peer
+from p2p.roster import Roster
+from p2p.scores import Ban, Scores
+from p2p.transport import Accepted, Transport
+
+log = structlog.get_logger("p2p")
+
+Service = Callable[[Peer], Awaitable[None]]
+
+
+class Network:
+    """All peers of one node. `run` does everything; the rest may be read while it runs."""
+
+    def __init__(
+        self,
+        *,
+        seed: bytes,
+        hello: Hello,
+        channels: Sequence[Channel],
+        services: Mapping[str, Service],
+        transport: Transport,
+        book: AddressBook,
+        limits: Limits | None = None,
+        persistent_peers: Sequence[PeerAddress] = (),
+        private_peers: Sequence[bytes] = (),
+        listen_addr: Endpoint | None = None,
+        clock: Callable[[], int] = lambda: 0,
+        dice: random.Random | None = None,
+    ) -> None:
+        """*seed*: the node key, 32 bytes. *clock*: Unix milliseconds. *dice*: keys of handshakes, jitter, choices (default: the system's).
+
+        *hello.listen_address* None: the bound address is told, if we listen. *private_peers*: node ids never passed on.
+        """
+        self._seed = seed
+        self._hello = hello
+        self._channels = tuple(channels)
+        self._services = dict(services)
+        self._transport = transport
+        self._limits = limits or Limits()
+        self._persistent = tuple(persistent_peers)
+        self._private = frozenset(private_peers)
+        self._listen = listen_addr
+        self._clock = clock
+        self._dice = dice or random.SystemRandom()
+        self._identity = Identity(seed=seed, hello=hello, channels=channels)
+        self.book = book
+        book.own_id = self.node_id
+        self.scores = Scores(self._limits)
+        self._roster = Roster(self.node_id, [address.node_id for address in persistent_peers], self._limits)
+        self._handshakes: dict[trio.CancelScope, None] = {}
+        self._past_traffic: dict[str, Traffic] = {channel.name: Traffic() for channel in channels}
+        self.bound_address: Endpoint | None = None
+        """Where we listen, once `run` has started; None if nowhere."""
+
+    # --- what others see
+
+    @property
+    def node_id(self) -> bytes:
+        """32 bytes, our Ed25519 public key."""
+        return self._identity.node_id
+
+    @property
+    def peers(self) -> Mapping[bytes, Peer]:
+        """The connected peers by node id."""
+        return self._roster.view
+
+    def bans(self) -> list[Ban]:
+        """All bans in force."""
+        return self.scores.bans(trio.current_time())
+
+    def statistics(self) -> dict[str, Traffic]:
+        """What has passed since the start, by channel name, peers that left included."""
+        totals = {name: replace(traffic) for name, traffic in self._past_traffic.items()}
+        for peer in self.peers.values():
+            for name, traffic in peer.traffic().items():
+                totals[name].add(traffic)
+        return totals
+
+    def net_info(self) -> dict[str, Any]:
+        """Facts for people, in JSON types: ids in hex, times in milliseconds or seconds as named."""
+        now = trio.current_time()
+        return {
+            "node_id": self.node_id.hex(),
+            "moniker": self._hello.moniker,
+            "listening": self.bound_address is not None,
+            "listen_address": str(self.bound_address) if self.bound_address else None,
+            "known_addresses": len(self.book),
+            "n_peers": len(self.peers),
+            "peers": [_peer_info(peer, now, self.scores.points(peer.id, now)) for peer in self.peers.values()],
+            "bans": [
+                {"node_id": ban.node_id.hex(), "seconds_left": round(ban.until - now, 1), "reason": ban.reason}
+                for ban in self.bans()
+            ],
+        }
+
+    # --- running
+
+    async def run(self, *, task_status: trio.TaskStatus[Endpoint | None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Peers are met and served until cancelled. Started with the bound listen address once dials can be answered.
+
+        Raises OSError if the listen address can't be bound, and whatever a service of ours raises.
+        """
+        async with trio.open_nursery() as nursery:
+            if self._listen is not None:
+                listener = await self._transport.listen(self._listen)
+                self.bound_address = listener.endpoint
+                if self._hello.listen_address is None:
+                    self._hello = replace(self._hello, listen_address=str(listener.endpoint))
+                    self._identity = Identity(seed=self._seed, hello=self._hello, channels=self._channels)
+                nursery.start_soon(self._accept, listener)
+            for address in self._persistent:
+                if address.node_id != self.node_id:
+                    nursery.start_soon(self._keep_connected, address)
+            log.info("network_started", node_id=self.node_id.hex(), listen=str(self.bound_address))
+            task_status.started(self.bound_address)
+
+    async def _accept(self, listener: Any) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                while True:
+                    nursery.start_soon(self._meet_inbound, await listener.accept())
+        finally:
+            with trio.CancelScope(shield=True):
+                await listener.aclose()
+
+    async def _meet_inbound(self, accepted: Accepted) -> None:
+        stream, host = accepted
+        if not self._roster.host_has_room(host):
+            log.debug("connection_refused", host=host, why="per_host_max")
+            await trio.aclose_forcefully(stream)
+            return
+        self._roster.host_arrived(host)
+        try:
+            if len(self._handshakes) >= self._limits.handshakes_max:
+                next(iter(self._handshakes)).cancel()
+            scope = trio.CancelScope()
+            self._handshakes[scope] = None
+            session: Session | None = None
+            try:
+                with scope:
+                    session = await self._shake_hands(stream, host=host, outbound=False)
+            finally:
+                del self._handshakes[scope]
+                if session is None:
+                    with trio.CancelScope(shield=True):
+                        await trio.aclose_forcefully(stream)
+            if session is not None:
+                await self._be_peers(stream, session, host=host, dialled=None)
+        finally:
+            self._roster.host_left(host)
+
+    async def _keep_connected(self, address: PeerAddress) -> None:
+        """A persistent peer is dialled whenever it is not connected, with growing pauses while that fails."""
+        limits = self._limits
+        pause = limits.reconnect_base_seconds
+        while True:
+            peer = self.peers.get(address.node_id)
+            if peer is None:
+                began = trio.current_time()
+                await self.meet(address)
+            else:
+                began = peer.connected_at
+                await peer.ended.wait()
+            lasted = trio.current_time() - began
+            pause = limits.reconnect_base_seconds if lasted >= limits.settled_after_seconds else pause
+            await trio.sleep(pause * (0.5 + self._dice.random()))
+            pause = min(2 * pause, limits.reconnect_max_seconds)
+
+    async def meet(self, address: PeerAddress) -> str:
+        """*address* was dialled and, if it is the right node, served until it went; returns the stable reason of the end."""
+        stream: trio.abc.Stream | None = None
+        try:
+            with trio.move_on_after(self._limits.dial_timeout_seconds):
+                stream = await self._transport.dial(address.endpoint)
+        except OSError as error:
+            log.debug("dial_failed", address=str(address), why=str(error))
+        if stream is None:
+            self.book.failed(address, self._clock())
+            return "dial_failed"
+        session: Session | None = None
+        try:
+            session = await self._shake_hands(stream, host=address.host, outbound=True, expected=address)
+        finally:
+            if session is None:
+                with trio.CancelScope(shield=True):
+                    await trio.aclose_forcefully(stream)
+        if session is None:
+            return "handshake_failed"
+        return await self._be_peers(stream, session, host=address.host, dialled=address)
+
+    async def _shake_hands(
+        self, stream: trio.abc.Stream, *, host: str, outbound: bool, expected: PeerAddress | None = None
+    ) -> Session | None:
+        """The session, or None if the other side is none of ours; the reason is logged."""
+
+        def judge(greeting: Greeting) -> str:
+            if expected is not None and greeting.node_id != expected.node_id:
+                return "handshake.unexpected_identity"
+            persistent = self._roster.is_persistent(greeting.node_id)
+            if not persistent and self.scores.is_banned(greeting.node_id, trio.current_time()):
+                return "handshake.banned"
+            return self._roster.refusal(greeting.node_id, outbound=outbound)
+
+        ephemeral = self._dice.randbytes(32)
+        try:
+            with trio.fail_after(self._limits.handshake_timeout_seconds):
+                return await shake_hands(
+                    stream, self._identity, initiator=outbound, ephemeral=ephemeral, judge=judge
+                )
+        except trio.TooSlowError:
+            log.info("handshake_failed", host=host, outbound=outbound, code="handshake_timeout")
+        except BadMessage as error:
+            log.info("handshake_failed", host=host, outbound=outbound, code=error.code, why=str(error))
+        except (trio.BrokenResourceError, OSError) as error:
+            log.debug("handshake_failed", host=host, outbound=outbound, code="broken", why=str(error))
+        except HandshakeRefused as refused:
+            self._refused(refused, host=host, outbound=outbound)
+        return None
+
+    def _refused(self, refused: HandshakeRefused, *, host: str, outbound: bool) -> None:
+        if refused.code == "handshake.duplicate" and (rival := self.peers.get(refused.greeting.node_id)) is not None:
+            rival.probe()
+            return
+        log.info("handshake_refused", host=host, outbound=outbound, code=refused.code, by_us=refused.by_us)
+
+    async def _be_peers(
+        self, stream: trio.abc.Stream, session: Session, *, host: str, dialled: PeerAddress | None
+    ) -> str:
+        peer = Peer(
+            stream=stream,
+            session=session,
+            address=dialled or _told_address(session.greeting, host),
+            host=host,
+            outbound=dialled is not None,
+            channels=self._channels,
+            limits=self._limits,
+            wall_ms=self._clock,
+            on_control=self._on_control,
+            on_penalty=self._on_penalty,
+        )
+        if not await self._roster.enter(peer):
+            await trio.aclose_forcefully(stream)
+            return "handshake.duplicate"
+        peer.log.info("peer_connected", outbound=peer.outbound, host=host)
+        if dialled is not None:
+            self.book.reached(dialled, self._clock())
+        try:
+            reason = await peer.run(self._services)
+        finally:
+            self._roster.leave(peer)
+            for name, traffic in peer.traffic().items():
+                self._past_traffic[name].add(traffic)
+        peer.log.info("peer_gone", reason=reason, seconds=round(trio.current_time() - peer.connected_at, 1))
+        return reason
+
+    def _on_control(self, peer: Peer, message: control.ControlMessage) -> None:
+        pass
+
+    def _on_penalty(self, peer: Peer, reason: str, points: int) -> None:
+        banned = self.scores.penalise(peer.id, reason, points, trio.current_time())
+        if banned:
+            peer.log.warning("peer_banned", reason=reason)
+            peer.disconnect("banned")
+
+
+def _told_address(greeting: Greeting, seen_host: str) -> PeerAddress | None:
+    """Where the node says that it listens; an unspecified host is replaced by the one that we see."""
+    if greeting.hello.listen_address is None:
+        return None
+    try:
+        endpoint = Endpoint.parse(greeting.hello.listen_address)
+    except ValueError:
+        return None
+    host = seen_host if is_unspecified(endpoint.host) else endpoint.host
+    return PeerAddress(greeting.node_id, host, endpoint.port) if endpoint.port else None
+
+
+def _peer_info(peer: Peer, now: float, points: float) -> dict[str, Any]:
+    return {
+        "node_id": peer.id.hex(),
+        "moniker": peer.hello.moniker,
+        "address": str(peer.address) if peer.address else None,
+        "host": peer.host,
+        "outbound": peer.outbound,
+        "connected_seconds": round(now - peer.connected_at, 1),
+        "round_trip_ms": peer.round_trip_ms,
+        "clock_skew_ms": peer.clock_skew_ms,
+        "points": round(points, 1),
+        "waiting": peer.waiting(),
+        "traffic": {
+            name: {
+                "bytes_sent": t.bytes_sent,
+                "bytes_received": t.bytes_received,
+                "messages_sent": t.messages_sent,
+                "messages_received": t.messages_received,
+            }
+            for name, t in peer.traffic().items()
+        },
+    }

@@ -1,0 +1,115 @@
+"""Dial and listen as an interface, and TCP, the transport of life. `p2p.memory` has the one for tests and the simulator."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import NamedTuple, Protocol
+
+import structlog
+import trio
+
+from p2p.address import Endpoint
+
+UNSENT_BYTES_MAX = 128 * 1024
+"""What the kernel may hold back unsent per connection: more would let bulk data stand before an urgent message."""
+ACCEPT_PAUSE_SECONDS = 0.1
+"""How long accepting rests when the process has no file descriptor left."""
+_NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+
+log = structlog.get_logger("p2p")
+
+
+class Accepted(NamedTuple):
+    """A fresh inbound connection and the host it comes from."""
+
+    stream: trio.abc.Stream
+    host: str
+
+
+class Listener(Protocol):
+    """Hands out inbound connections."""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it listens, with the port that was really bound."""
+        ...
+
+    async def accept(self) -> Accepted:
+        """The next inbound connection."""
+        ...
+
+    async def aclose(self) -> None:
+        """No more connections are accepted."""
+        ...
+
+
+class Transport(Protocol):
+    """How bytes reach another node. Faults of the net are OSError (dial) and trio.BrokenResourceError (streams)."""
+
+    async def dial(self, endpoint: Endpoint) -> trio.abc.Stream:
+        """A connected stream. Raises OSError when nobody answers; the caller bounds the time."""
+        ...
+
+    async def listen(self, endpoint: Endpoint) -> Listener:
+        """A listener at *endpoint*; port 0 takes any free one. Raises OSError when the port is taken."""
+        ...
+
+
+class TcpTransport:
+    """TCP without Nagle's delay: frames are batched above, so nothing is gained by waiting."""
+
+    async def dial(self, endpoint: Endpoint) -> trio.abc.Stream:
+        """A connected TCP stream. Raises OSError when nobody answers."""
+        stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
+        _tune(stream.socket)
+        return stream
+
+    async def listen(self, endpoint: Endpoint) -> Listener:
+        """A TCP listener. Raises OSError when the port is taken or the host is not ours."""
+        listeners = await trio.open_tcp_listeners(endpoint.port, host=endpoint.host)
+        for extra in listeners[1:]:  # a name with several addresses; one is enough, and its port is known
+            await extra.aclose()
+        return TcpListener(listeners[0])
+
+
+class TcpListener:
+    """One listening TCP socket."""
+
+    def __init__(self, listener: trio.SocketListener) -> None:
+        self._listener = listener
+        host, port = listener.socket.getsockname()[:2]
+        self._endpoint = Endpoint(host, port)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it listens."""
+        return self._endpoint
+
+    async def accept(self) -> Accepted:
+        """The next inbound connection; waits while the process is out of file descriptors."""
+        while True:
+            try:
+                stream = await self._listener.accept()
+                host = stream.socket.getpeername()[0]
+            except OSError as error:
+                if error.errno in _NO_ROOM:
+                    log.warning("accept_paused", why=str(error), seconds=ACCEPT_PAUSE_SECONDS)
+                    await trio.sleep(ACCEPT_PAUSE_SECONDS)
+                    continue
+                if error.errno == errno.ENOTCONN:  # gone between accept and getpeername
+                    await trio.aclose_forcefully(stream)
+                    continue
+                raise
+            _tune(stream.socket)
+            return Accepted(stream, host)
+
+    async def aclose(self) -> None:
+        """The port is free again."""
+        await self._listener.aclose()
+
+
+def _tune(tcp: trio.socket.SocketType) -> None:
+    tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX)
