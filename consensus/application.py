@@ -14,6 +14,9 @@ from consensus.validators import Update, ValidatorSet
 Changes = Mapping[str, Mapping[bytes, bytes | None]]
 """Module name → key → new value; None deletes. Keys and values are raw bytes as the state tree stores them."""
 
+STATE_KEY_BYTES_MAX = 224
+"""Longest key: what a store can index whatever its bytes are. An application refuses what would need a longer one."""
+
 
 class Inadmissible(Exception):
     """This transaction can't stand in a block now: a block with it is invalid. *code* is stable (``tx.<what>``)."""
