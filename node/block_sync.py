@@ -86,6 +86,11 @@ class BlockSync:
         self._distrusted: dict[bytes, float] = {}
         self._arrived = trio.Event()
 
+    @property
+    def catching_up(self) -> bool:
+        """Whether verified commits of peers are being applied."""
+        return self._driver.voice.muted
+
     # Serving --------------------------------------------------------------------------------------------------------
 
     async def serve(self, peer: Peer) -> None:
@@ -255,5 +260,6 @@ class BlockSync:
         if root is not None and root.height == height and root.block_id != block_id:
             raise NodeStopped(
                 f"block {height} of the peers is {block_id.hex()}, but the invite link vouches for "
-                f"{root.block_id.hex()}: they are on another chain than who invited you. Ask for a fresh link, and whom to trust"
+                f"{root.block_id.hex()}: they are on another chain than who invited you. "
+                "Ask for a fresh link, and whom to trust"
             )

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from consensus import inputs
 from consensus.block import Block
 from consensus.codec import BadMessage, decode, encode
-from consensus.shape import shape_of
+from consensus.tags import TagTable
 from consensus.vote import Proposal, Vote
 
 RECORD_BYTES_MAX = 2**25
@@ -40,7 +40,7 @@ class OwnProposal:
 
 Record: TypeAlias = inputs.Input | LoggedBlock | OwnVote | OwnProposal
 
-_TAGS: tuple[type, ...] = (
+_TABLE = TagTable(
     inputs.BeginRound,
     inputs.HeaderSeen,
     inputs.ProposalReceived,
@@ -52,8 +52,6 @@ _TAGS: tuple[type, ...] = (
     OwnProposal,
     inputs.BlockArrived,
 )
-"""A record's tag is its place here; the table only grows."""
-_TAG_OF = {kind: tag for tag, kind in enumerate(_TAGS)}
 
 
 class UnreadableRecord(Exception):
@@ -62,8 +60,7 @@ class UnreadableRecord(Exception):
 
 def to_record(height: int, record: Record) -> bytes:
     """The bytes of *record*, which belongs to *height*."""
-    kind = type(record)
-    return encode((height, _TAG_OF[kind], shape_of(kind).to_wire(record)))
+    return encode((height, _TABLE.to_wire(record)))
 
 
 def records_of(height: int, payloads: Iterable[bytes]) -> Iterator[Record]:
@@ -71,11 +68,11 @@ def records_of(height: int, payloads: Iterable[bytes]) -> Iterator[Record]:
     for payload in payloads:
         try:
             value = decode(payload, bytes_max=RECORD_BYTES_MAX)
-            if type(value) is not tuple or len(value) != 3 or type(value[1]) is not int:
-                raise BadMessage("expected [height, tag, record]")
+            if type(value) is not tuple or len(value) != 2:
+                raise BadMessage("expected [height, record]")
             if value[0] == height:
-                yield shape_of(_TAGS[value[1]]).from_wire(value[2])
-        except (BadMessage, IndexError) as error:
+                yield _TABLE.from_wire(value[1])
+        except BadMessage as error:
             raise UnreadableRecord(
                 f"the write-ahead log holds a record that this version can't read ({error}); "
                 "start with the version that wrote it"

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
 from consensus.block import TRANSACTIONS_MAX, Block
-from consensus.codec import BadMessage, decode, encode
 from consensus.inputs import Step
 from consensus.params import VALIDATORS_MAX
-from consensus.shape import U63, Count, Hash, Size, shape_of
+from consensus.shape import U63, Count, Hash, Size
+from consensus.tags import TagTable
 from consensus.vote import Height, PolRound, Proposal, Round, Vote, VoteKind
 from p2p.channel import Channel
 
@@ -104,24 +104,15 @@ class Bodies:
 
 ConsensusMessage: TypeAlias = Status | ProposalWithBlock | Votes | WantBlock | BlockOnly | WantBodies | Bodies
 
-_TAGS: tuple[type, ...] = (Status, ProposalWithBlock, Votes, WantBlock, BlockOnly, WantBodies, Bodies)
-"""A message's tag is its place here; the table only grows."""
-_TAG_OF = {kind: tag for tag, kind in enumerate(_TAGS)}
+_TABLE = TagTable(Status, ProposalWithBlock, Votes, WantBlock, BlockOnly, WantBodies, Bodies)
 
 
 def to_wire(message: ConsensusMessage) -> bytes:
     """The bytes of *message*."""
-    kind = type(message)
-    return encode((_TAG_OF[kind], shape_of(kind).to_wire(message)))
+    return _TABLE.to_bytes(message)
 
 
 def from_wire(data: bytes) -> ConsensusMessage:
     """The message in *data*. Raises BadMessage."""
-    value = decode(data, bytes_max=MESSAGE_BYTES_MAX)
-    if type(value) is not tuple or len(value) != 2:
-        raise BadMessage("expected [tag, message]")
-    tag, fields = value
-    if type(tag) is not int or not 0 <= tag < len(_TAGS):
-        raise BadMessage(f"unknown consensus message {tag!r:.20}", "bad_message.unknown")
-    message: ConsensusMessage = shape_of(_TAGS[tag]).from_wire(fields)
+    message: ConsensusMessage = _TABLE.from_bytes(data, bytes_max=MESSAGE_BYTES_MAX)
     return message

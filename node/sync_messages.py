@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
 from consensus.block import TRANSACTIONS_MAX, Block, Commit
-from consensus.codec import BadMessage, decode, encode
-from consensus.shape import Count, Size, shape_of
+from consensus.shape import Count, Size
+from consensus.tags import TagTable
 from consensus.vote import Height
 from p2p.channel import Channel
 
@@ -63,21 +63,15 @@ class Genesis:
 
 SyncMessage: TypeAlias = WantHeight | DecidedHeight | NoHeight | WantGenesis | Genesis
 
-_TAGS: tuple[type, ...] = (WantHeight, DecidedHeight, NoHeight, WantGenesis, Genesis)
-"""A message's tag is its place here; the table only grows."""
-_TAG_OF = {kind: tag for tag, kind in enumerate(_TAGS)}
+_TABLE = TagTable(WantHeight, DecidedHeight, NoHeight, WantGenesis, Genesis)
 
 
 def to_wire(message: SyncMessage) -> bytes:
     """The bytes of *message*."""
-    kind = type(message)
-    return encode((_TAG_OF[kind], shape_of(kind).to_wire(message)))
+    return _TABLE.to_bytes(message)
 
 
 def from_wire(data: bytes) -> SyncMessage:
     """The message in *data*. Raises BadMessage."""
-    value = decode(data, bytes_max=MESSAGE_BYTES_MAX)
-    if type(value) is not tuple or len(value) != 2 or type(value[0]) is not int or not 0 <= value[0] < len(_TAGS):
-        raise BadMessage("unknown sync message", "bad_message.unknown")
-    message: SyncMessage = shape_of(_TAGS[value[0]]).from_wire(value[1])
+    message: SyncMessage = _TABLE.from_bytes(data, bytes_max=MESSAGE_BYTES_MAX)
     return message

@@ -37,7 +37,8 @@ class Voice:
         try:
             proposal = self._signer.sign_proposal(effect.height, effect.round, effect.pol_round, effect.block_id)
         except DoubleSignRefused as refused:
-            return _silent(effect, refused)
+            _stay_silent(effect, refused)
+            return None
         height.own_proposals[effect.round] = proposal
         self._wal.append(to_record(height.number, OwnProposal(proposal)))
         self._unspoken.append(proposal)
@@ -56,7 +57,8 @@ class Voice:
         try:
             vote = self._signer.sign_vote(effect.kind, effect.height, effect.round, effect.block_id)
         except DoubleSignRefused as refused:
-            return _silent(effect, refused)
+            _stay_silent(effect, refused)
+            return None
         height.own_votes[effect.kind, effect.round] = vote
         self._wal.append(to_record(height.number, OwnVote(vote)))
         self._unspoken.append(vote)
@@ -76,5 +78,5 @@ class Voice:
             self._wal.append(to_record(height, LoggedBlock(candidate.block, bodies)))
 
 
-def _silent(effect: SignProposal | SignVote, refused: DoubleSignRefused) -> None:
+def _stay_silent(effect: SignProposal | SignVote, refused: DoubleSignRefused) -> None:
     log.warning("signature_refused", height=effect.height, round=effect.round, why=str(refused))

@@ -1,0 +1,68 @@
+"""A node's folder: what stands where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Paths under *path*; nothing is created by naming them."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Settings of this node (TOML)."""
+        return self.path / "config.toml"
+
+    @property
+    def genesis(self) -> Path:
+        """The town's genesis, byte for byte."""
+        return self.path / "genesis.toml"
+
+    @property
+    def invite(self) -> Path:
+        """The link by which this node joined, if it did."""
+        return self.path / "invite.txt"
+
+    @property
+    def node_key(self) -> Path:
+        """The key behind the node id."""
+        return self.path / "keys" / "node.json"
+
+    @property
+    def validator_key(self) -> Path:
+        """The consensus key; absent on a full node."""
+        return self.path / "keys" / "validator.json"
+
+    @property
+    def data(self) -> Path:
+        """What the node writes while it runs."""
+        return self.path / "data"
+
+    @property
+    def chain(self) -> Path:
+        """The LMDB environment."""
+        return self.data / "chain"
+
+    @property
+    def wal(self) -> Path:
+        """The write-ahead log of consensus."""
+        return self.data / "consensus.wal"
+
+    @property
+    def last_sign(self) -> Path:
+        """What the validator key signed last."""
+        return self.data / "last_sign.json"
+
+    @property
+    def addresses(self) -> Path:
+        """The address book."""
+        return self.data / "addresses.json"
+
+    @property
+    def admin_socket(self) -> Path:
+        """Where the node's owner gives orders."""
+        return self.path / "admin.sock"
