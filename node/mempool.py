@@ -1,0 +1,382 @@
+"""The mempool: what clients and peers bring is screened, verified once, and waits for a block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeAlias
+
+import trio
+
+from consensus.application import Admission, Application, Inadmissible, State
+from consensus.chain import ChainState
+from consensus.codec import BadMessage
+from consensus.signing import sha256
+from consensus.transaction import Transaction
+from node.mempool_gate import Gate, signatures_hold
+from node.mempool_memory import ArrivalLog, Counters, Recent, VerifiedBodies
+from node.mempool_room import Entry, MempoolLimits, NoRoom, WaitingRoom
+from node.verifier import Verifier
+
+__all__ = ["Mempool", "MempoolLimits", "Outcome"]
+
+Id: TypeAlias = bytes
+"""32 bytes: the SHA-256 of a transaction's bytes, or a peer's id."""
+Raw: TypeAlias = bytes
+"""The complete bytes of a transaction."""
+
+SLICE_TRANSACTIONS = 64
+"""Screened between two yields to the loop: about 3 ms. A count, not a clock: simulations must repeat."""
+PARKED_RECHECKS_MAX = 256
+COMMITTED_REMEMBERED_MAX = 50_000
+REFUSALS_REMEMBERED_MAX = 10_000
+VERIFIED_BODIES_BYTES_MAX = 32 * 2**20
+ARRIVALS_REMEMBERED_MAX = 40_000
+
+FINAL_CODES = frozenset({"tx.bad_signature", "tx.undecidable"})
+"""Refusals that no later state can undo: the same bytes are not looked at again while they are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of submitted bytes."""
+
+    id: bytes | None
+    """None where the bytes are no transaction."""
+    code: str
+    """Empty if it waits in the pool; else ``tx.<what>``, ``bad_message.<what>`` or a code of the application."""
+    text: str
+
+
+@dataclass(slots=True, eq=False)
+class _Screened:
+    """A transaction that passed what is cheap; its signatures are being verified."""
+
+    transaction: Transaction
+    admission: Admission
+    generation: int
+    outcome: Outcome | None = None
+    done: trio.Event | None = None
+    """Made by the first who brings the same bytes meanwhile."""
+
+
+class Mempool:
+    """One pool: per-sender queues in nonce order, bounded by count, bytes, sender and time.
+
+    `set_chain` must be called before anything else.
+    """
+
+    def __init__(self, app: Application, verifier: Verifier, limits: MempoolLimits, now_ms: Callable[[], int]) -> None:
+        self._verifier = verifier
+        self._gate = Gate(app, limits, now_ms)
+        self._room = WaitingRoom(limits)
+        self._sequence = 0
+        self._screening: dict[Id, _Screened] = {}
+        self._committed: Recent[bool] = Recent(COMMITTED_REMEMBERED_MAX)
+        self._refusals: Recent[tuple[str, str]] = Recent(REFUSALS_REMEMBERED_MAX)
+        self._bodies = VerifiedBodies(VERIFIED_BODIES_BYTES_MAX)
+        self._strangers_committed = False
+        """Whether a block held transactions whose senders we don't know: queues may wait for a nonce that was used."""
+        self._changed = trio.lowlevel.ParkingLot()
+        self.arrivals = ArrivalLog(ARRIVALS_REMEMBERED_MAX)
+        self.counters = Counters()
+
+    @property
+    def count(self) -> int:
+        """How many transactions wait."""
+        return self._room.count
+
+    @property
+    def bytes(self) -> int:
+        """Their bytes."""
+        return self._room.bytes
+
+    def get(self, identity: Id) -> Transaction | None:
+        """The waiting transaction with this id."""
+        entry = self._room.entries.get(identity)
+        return entry.transaction if entry else None
+
+    def entry(self, identity: Id) -> Entry | None:
+        """The waiting transaction with what the pool knows of it; for the gossip."""
+        return self._room.entries.get(identity)
+
+    def entries(self) -> Iterable[Entry]:
+        """All that wait, in order of arrival. The pool must not change meanwhile."""
+        return self._room.entries.values()
+
+    def waiting(self, limit: int) -> list[Transaction]:
+        """The first *limit* transactions that wait, in order of arrival; for display."""
+        return [entry.transaction for entry in islice(self._room.entries.values(), limit)]
+
+    def knows(self, identity: Id) -> bool:
+        """Whether it need not be fetched: it waits, is being verified, was committed, or was refused for good."""
+        return (
+            identity in self._room.entries
+            or identity in self._screening
+            or identity in self._committed
+            or self._refused_for_good(identity) is not None
+        )
+
+    def why(self, identity: Id) -> Outcome:
+        """What the pool knows of this id: waiting (code "" and how), or why it left or was not let in."""
+        entry = self._room.entries.get(identity)
+        if entry is not None:
+            return _waits(entry)
+        if identity in self._screening:
+            return Outcome(identity, "", "is being verified")
+        if identity in self._committed:
+            return Outcome(identity, "tx.committed", "is in a block")
+        refusal = self._refusals.get(identity)
+        if refusal is not None:
+            return Outcome(identity, *refusal)
+        return Outcome(identity, "tx.unknown", "this node has not seen it, or has forgotten it")
+
+    def set_chain(self, state: State, chain: ChainState) -> None:
+        """Admission goes by *state*, which is that after `chain.height`. What expired is gone.
+
+        The pool is not gone through: `committed` moves its senders on, and the rest is checked again when it would
+        matter (`wait_for_work`, or the execution of a proposal).
+        """
+        self._gate.open(state, chain)
+        self._expire()
+        if self._strangers_committed:
+            self._strangers_committed = False
+            for entry in list(islice(self._room.parked_heads(), PARKED_RECHECKS_MAX)):
+                self._recheck(entry)
+        self._changed.unpark_all()
+
+    def committed(self, ids: Iterable[Id]) -> None:
+        """The transactions with these *ids* are in a block: they leave the pool, with what their nonces make void."""
+        for identity in ids:
+            self._committed.put(identity, True)
+            self._refusals.pop(identity)
+            entry = self._room.entries.get(identity)
+            body = self._bodies.pop(identity)
+            if entry is not None:
+                self._advance(entry.sender, entry.transaction.body.nonce + 1, identity)
+            elif body is not None and body.body.sender is not None:
+                self._advance(body.body.sender, body.body.nonce + 1, identity)
+            else:
+                self._strangers_committed = True
+
+    def drop(self, identity: Id, code: str, text: str) -> None:
+        """The transaction leaves the pool if it waits there; `why` will say *code* and *text*."""
+        entry = self._room.entries.get(identity)
+        if entry is not None:
+            self._room.remove(entry)
+        self._remember(identity, code, text)
+
+    def reap(self, *, time_ms: int, bytes_max: int, count_max: int) -> Iterator[Transaction]:
+        """Transactions for a block at *time_ms* (see `WaitingRoom.reap`). The pool may change between two of them."""
+        return self._room.reap(time_ms=time_ms, bytes_max=bytes_max, count_max=count_max)
+
+    async def wait_for_work(self) -> None:
+        """Returns once a transaction waits that could stand in the next block by the latest state and own clock."""
+        await trio.lowlevel.checkpoint()
+        left = 0
+        while True:
+            self._expire()
+            entry = next(self._room.ready_heads(), None)
+            if entry is None:
+                await self._changed.park()
+            elif entry.checked == self._gate.generation or self._recheck(entry):
+                return
+            else:  # it has left the pool
+                left += 1
+                if left % SLICE_TRANSACTIONS == 0:
+                    await trio.lowlevel.checkpoint()
+
+    async def wait_for_arrival(self, place: int) -> None:
+        """Returns once something has arrived at *place* of `arrivals` or later."""
+        while self.arrivals.end <= place:
+            await self._changed.park()
+        await trio.lowlevel.checkpoint()
+
+    async def submit(self, raws: Sequence[Raw], *, source: Id | None) -> list[Outcome]:
+        """What became of each of *raws*, in order. *source*: the peer that brought them; None: a client of this node.
+
+        All cheap checks come first, then all signatures in one batch. Waits while the verifier is busy.
+        """
+        await trio.lowlevel.checkpoint()
+        outcomes: dict[int, Outcome] = {}
+        own: dict[int, _Screened] = {}
+        elsewhere: dict[int, _Screened] = {}
+        try:
+            for index, raw in enumerate(raws):
+                verdict = self._screen(raw)
+                if isinstance(verdict, Outcome):
+                    outcomes[index] = verdict
+                elif verdict.transaction.id in self._screening:
+                    elsewhere[index] = verdict
+                else:
+                    self._screening[verdict.transaction.id] = verdict
+                    own[index] = verdict
+                if index % SLICE_TRANSACTIONS == SLICE_TRANSACTIONS - 1:
+                    await trio.lowlevel.checkpoint()
+            await self._verify_and_insert(list(own.values()), source)
+        finally:
+            for screened in own.values():
+                del self._screening[screened.transaction.id]
+                if screened.done is not None:
+                    screened.done.set()
+        for index, screened in own.items():
+            assert screened.outcome is not None
+            outcomes[index] = screened.outcome
+        for index, screened in elsewhere.items():
+            outcomes[index] = await self._outcome_elsewhere(screened, source)
+        return [outcomes[index] for index in range(len(raws))]
+
+    async def admit_bodies(self, raws: Sequence[Raw]) -> list[Transaction]:
+        """The transactions of *raws*, bodies of a block, with signatures verified (those in the pool were before).
+
+        Whether they can stand in the block is for its execution to find. Raises BadMessage or Inadmissible, which name
+        the transaction.
+        """
+        await trio.lowlevel.checkpoint()
+        transactions: list[Transaction] = []
+        fresh: list[Transaction] = []
+        for index, raw in enumerate(raws):
+            identity = sha256(raw)
+            entry = self._room.entries.get(identity)
+            transaction = entry.transaction if entry else self._bodies.get(identity)
+            if transaction is None:
+                transaction = self._gate.decode_body(raw, identity)
+                fresh.append(transaction)
+            transactions.append(transaction)
+            if index % SLICE_TRANSACTIONS == SLICE_TRANSACTIONS - 1:
+                await trio.lowlevel.checkpoint()
+        if fresh:
+            verdicts = await signatures_hold(self._verifier, fresh, urgent=True)
+            for transaction, holds in zip(fresh, verdicts, strict=True):
+                if not holds:
+                    text = f"transaction {transaction.id.hex()}: a signature does not hold"
+                    raise Inadmissible("tx.bad_signature", text)
+                self._bodies.put(transaction)
+        return transactions
+
+    def _screen(self, raw: Raw) -> Outcome | _Screened:
+        """Everything about *raw* that costs less than a signature."""
+        bytes_max = self._gate.chain.params.transaction_bytes_max
+        if len(raw) > bytes_max:
+            return self._refuse(None, "tx.too_large", f"{len(raw)} bytes, at most {bytes_max} are allowed")
+        identity = sha256(raw)
+        known = self._known(identity, raw)
+        if known is not None:
+            return known
+        try:
+            transaction = self._gate.decode(raw)
+            admission = self._gate.admit(transaction)
+            self._room.check(transaction, admission.sender, admission.next_nonce, admission.priority)
+        except BadMessage as error:
+            return self._refuse(None, error.code, str(error))
+        except (Inadmissible, NoRoom) as error:
+            return self._refuse(identity, error.code, str(error))
+        return _Screened(transaction, admission, self._gate.generation)
+
+    def _known(self, identity: Id, raw: Raw) -> Outcome | _Screened | None:
+        """What these bytes are already, if they have come before."""
+        if identity in self._room.entries:
+            self.counters.repeat(len(raw))
+            return Outcome(identity, "", "waits already")
+        if identity in self._screening:
+            self.counters.repeat(len(raw))
+            return self._screening[identity]
+        if identity in self._committed:
+            return Outcome(identity, "tx.committed", "this transaction is in a block already")
+        final = self._refused_for_good(identity)
+        return Outcome(identity, *final) if final else None
+
+    def _refused_for_good(self, identity: Id) -> tuple[str, str] | None:
+        refusal = self._refusals.get(identity)
+        return refusal if refusal is not None and refusal[0] in FINAL_CODES else None
+
+    async def _verify_and_insert(self, batch: list[_Screened], source: Id | None) -> None:
+        if not batch:
+            return
+        verdicts = await signatures_hold(self._verifier, [screened.transaction for screened in batch], urgent=False)
+        for screened, holds in zip(batch, verdicts, strict=True):
+            if holds:
+                screened.outcome = self._insert(screened, source)
+            else:
+                identity = screened.transaction.id
+                screened.outcome = self._refuse(identity, "tx.bad_signature", "a signature does not hold")
+        self._changed.unpark_all()
+
+    def _insert(self, screened: _Screened, source: Id | None) -> Outcome:
+        """The verified transaction waits, if it is still admissible: the state may have moved on."""
+        transaction, admission = screened.transaction, screened.admission
+        if transaction.id in self._committed:
+            return Outcome(transaction.id, "tx.committed", "this transaction is in a block already")
+        try:
+            if screened.generation != self._gate.generation:
+                admission = self._gate.admit(transaction)
+            self._sequence += 1
+            entry = Entry(
+                transaction=transaction,
+                sender=admission.sender,
+                priority=admission.priority,
+                sequence=self._sequence,
+                checked=self._gate.generation,
+                source=source,
+            )
+            left = self._room.add(entry, admission.next_nonce)
+        except (Inadmissible, NoRoom) as error:
+            return self._refuse(transaction.id, error.code, str(error))
+        for former in left:
+            self.counters.displaced += 1
+            self._remember(former.transaction.id, "tx.displaced", f"gave way to {transaction.id.hex()}")
+        self._refusals.pop(transaction.id)
+        self.arrivals.append(transaction.id)
+        self.counters.accepted += 1
+        return _waits(entry)
+
+    async def _outcome_elsewhere(self, screened: _Screened, source: Id | None) -> Outcome:
+        """The outcome of the same bytes, which another call (or an earlier place of this one) verified."""
+        if screened.outcome is None and self._screening.get(screened.transaction.id) is screened:
+            if screened.done is None:
+                screened.done = trio.Event()
+            await screened.done.wait()
+        if screened.outcome is None:  # the other call was cancelled
+            return (await self.submit([screened.transaction.raw], source=source))[0]
+        return screened.outcome
+
+    def _advance(self, sender: Id, next_nonce: int, cause: Id | None) -> None:
+        """*sender*'s nonces below *next_nonce* are used, the last of them by the transaction *cause*, if known."""
+        for void in self._room.advance(sender, next_nonce):
+            if void.transaction.id in self._committed:
+                self.counters.committed += 1
+            else:
+                by = cause.hex() if cause else "another transaction"
+                self._remember(void.transaction.id, "tx.nonce_used", f"its nonce, or a later one, was used by {by}")
+
+    def _recheck(self, entry: Entry) -> bool:
+        """Whether *entry* is admissible by the latest state; if not, it leaves the pool."""
+        try:
+            admission = self._gate.admit(entry.transaction)
+        except Inadmissible as error:
+            self.drop(entry.transaction.id, error.code, str(error))
+            return False
+        entry.checked = self._gate.generation
+        self._advance(entry.sender, admission.next_nonce, None)
+        return entry.transaction.id in self._room.entries
+
+    def _expire(self) -> None:
+        for entry in self._room.expire(self._gate.next_block_ms):
+            self.counters.expired += 1
+            self._remember(entry.transaction.id, "tx.expired", "no block took it in time")
+
+    def _refuse(self, identity: Id | None, code: str, text: str) -> Outcome:
+        if identity is None:
+            self.counters.refuse(code)
+        else:
+            self._remember(identity, code, text)
+        return Outcome(identity, code, text)
+
+    def _remember(self, identity: Id, code: str, text: str) -> None:
+        self.counters.refuse(code)
+        self._refusals.put(identity, (code, text))
+
+
+def _waits(entry: Entry) -> Outcome:
+    return Outcome(entry.transaction.id, "", "waits for a block" if entry.ready else "waits for an earlier nonce")

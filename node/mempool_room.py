@@ -1,0 +1,321 @@
+"""Where admitted transactions wait: a queue for each sender in nonce order, and one order in which the room is cleared.
+
+Pure bookkeeping, without clock, application or loop. Whatever happens, the room is within its limits, and `count` and
+`bytes` are those of its contents.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from consensus.params import DAY_MS
+from consensus.transaction import NONCE_AHEAD_MAX, Transaction
+from node.config import MempoolConfig
+
+REPLACEMENT_PERCENT = 10
+"""A transaction in another's place pays at least this much more."""
+SPARE_MARKS_MAX = 1_024
+"""Stale marks kept in an order, beyond one for each entry, before it is built anew."""
+MISFITS_MAX = 64
+"""Transactions too large for the rest of a block that `reap` passes over before it ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MempoolLimits:
+    """How much may wait, and for how long."""
+
+    transactions_max: int = 20_000
+    bytes_max: int = 64 * 2**20
+    per_sender_max: int = 64
+    validity_ms_max: int = DAY_MS
+    """A transaction valid for longer than this from now is refused."""
+
+    @classmethod
+    def of(cls, config: MempoolConfig) -> MempoolLimits:
+        """The limits that a node's settings give."""
+        return cls(
+            transactions_max=config.transactions_max, bytes_max=config.bytes_max, per_sender_max=config.per_sender_max
+        )
+
+
+class NoRoom(Exception):
+    """This transaction can't wait here now; *code* is stable (``tx.<what>``)."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Entry:
+    """A transaction that waits, with verified signatures."""
+
+    transaction: Transaction
+    sender: bytes
+    """Whose queue it waits in (`Admission.sender`)."""
+    priority: int
+    sequence: int
+    """The order of arrival."""
+    checked: int
+    """The generation of the state over which it was last found admissible."""
+    source: bytes | None
+    """The peer that brought it; None: a client of this node."""
+    ready: bool = False
+    """Whether all nonces before it wait too, so that a block can hold it."""
+    holders: int = 0
+    """A bit for each peer that is known to have it; the gossip gives out the bits."""
+
+
+class SenderQueue:
+    """One sender's transactions by nonce. `next_nonce` … `ready_end` - 1 are all here."""
+
+    __slots__ = ("by_nonce", "next_nonce", "ready_end")
+
+    def __init__(self, next_nonce: int) -> None:
+        self.next_nonce = next_nonce
+        self.ready_end = next_nonce
+        self.by_nonce: dict[int, Entry] = {}
+
+
+class WaitingRoom:
+    """All that waits. Every method leaves the limits kept."""
+
+    def __init__(self, limits: MempoolLimits) -> None:
+        self._limits = limits
+        self.entries: dict[bytes, Entry] = {}
+        """By transaction id."""
+        self.bytes = 0
+        self._queues: dict[bytes, SenderQueue] = {}
+        self._ready_senders: dict[bytes, None] = {}
+        """Senders whose next nonce is here, an ordered set."""
+        self._clearing: list[tuple[bool, int, int, bytes]] = []
+        """Heap of (ready, priority, -sequence, id): who goes first when room is needed. Some marks are stale."""
+        self._expiry: list[tuple[int, bytes]] = []
+        """Heap of (valid until, id). Some marks are stale."""
+
+    @property
+    def count(self) -> int:
+        """How many transactions wait."""
+        return len(self.entries)
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether some transaction could stand in the next block by its nonce."""
+        return bool(self._ready_senders)
+
+    def at(self, sender: bytes, nonce: int) -> Entry | None:
+        """The transaction that holds *nonce* in *sender*'s queue."""
+        queue = self._queues.get(sender)
+        return queue.by_nonce.get(nonce) if queue else None
+
+    def ready_heads(self) -> Iterator[Entry]:
+        """The next transaction of each sender that has one. The room must not change meanwhile."""
+        for sender in self._ready_senders:
+            queue = self._queues[sender]
+            yield queue.by_nonce[queue.next_nonce]
+
+    def parked_heads(self) -> Iterator[Entry]:
+        """The lowest nonce of each sender whose next one is missing. The room must not change meanwhile."""
+        for sender, queue in self._queues.items():
+            if sender not in self._ready_senders:
+                yield queue.by_nonce[min(queue.by_nonce)]
+
+    def check(self, transaction: Transaction, sender: bytes, next_nonce: int, priority: int) -> list[Entry]:
+        """What would have to leave for *transaction* (replaced or evicted). Raises NoRoom; changes nothing."""
+        nonce, size = transaction.body.nonce, len(transaction.raw)
+        queue = self._queues.get(sender)
+        if queue is not None and queue.next_nonce > next_nonce:
+            next_nonce = queue.next_nonce  # a nonce that was used stays used
+        if nonce < next_nonce:
+            raise NoRoom("tx.nonce_used", f"nonce {nonce} was used; the next one is {next_nonce}")
+        if nonce > next_nonce + NONCE_AHEAD_MAX:
+            raise NoRoom(
+                "tx.nonce_too_far", f"nonce {nonce} is more than {NONCE_AHEAD_MAX} ahead of the next one, {next_nonce}"
+            )
+        leaving: list[Entry] = []
+        if queue is not None:
+            former = queue.by_nonce.get(nonce)
+            if former is not None:
+                _check_fee(transaction, former.transaction)
+                leaving.append(former)
+            elif len(queue.by_nonce) >= self._limits.per_sender_max:
+                last = max(queue.by_nonce)
+                if last < nonce:
+                    raise NoRoom("tx.sender_full", f"{len(queue.by_nonce)} transactions of this sender wait already")
+                leaving.append(queue.by_nonce[last])  # an earlier nonce is worth more than the last one
+        free_count = self._limits.transactions_max - self.count + len(leaving)
+        free_bytes = self._limits.bytes_max - self.bytes + sum(len(entry.transaction.raw) for entry in leaving)
+        if free_count >= 1 and free_bytes >= size:
+            return leaving
+        ready = nonce <= (max(queue.ready_end, next_nonce) if queue else next_nonce)
+        return leaving + self._to_evict(transaction, sender, (ready, priority), free_count, free_bytes, leaving)
+
+    def _to_evict(
+        self,
+        transaction: Transaction,
+        sender: bytes,
+        rank: tuple[bool, int],
+        free_count: int,
+        free_bytes: int,
+        leaving: list[Entry],
+    ) -> list[Entry]:
+        """Entries of lower rank whose leaving makes room. Parked ones go first, then low priority, then late comers."""
+        nonce, size = transaction.body.nonce, len(transaction.raw)
+        looked_at: list[tuple[bool, int, int, bytes]] = []
+        victims: list[Entry] = []
+        try:
+            while free_count < 1 or free_bytes < size:
+                entry = self._first_to_clear()
+                if entry is None or (entry.ready, entry.priority) >= rank:
+                    break
+                looked_at.append(heapq.heappop(self._clearing))
+                if entry in leaving or (entry.sender == sender and entry.transaction.body.nonce < nonce):
+                    continue
+                victims.append(entry)
+                free_count += 1
+                free_bytes += len(entry.transaction.raw)
+        finally:
+            for mark in looked_at:
+                heapq.heappush(self._clearing, mark)
+        if free_count < 1 or free_bytes < size:
+            raise NoRoom("tx.pool_full", "the pool is full, and nothing in it has a lower priority; try again later")
+        return victims
+
+    def _first_to_clear(self) -> Entry | None:
+        while self._clearing:
+            ready, priority, late, identity = self._clearing[0]
+            entry = self.entries.get(identity)
+            if entry is not None and entry.sequence == -late and entry.ready is ready and entry.priority == priority:
+                return entry
+            heapq.heappop(self._clearing)
+        return None
+
+    def add(self, entry: Entry, next_nonce: int) -> list[Entry]:
+        """*entry* waits; returns what left for it. Raises NoRoom with nothing changed. Its id must not be here."""
+        transaction, sender = entry.transaction, entry.sender
+        assert transaction.id not in self.entries, "the same transaction twice"
+        leaving = self.check(transaction, sender, next_nonce, entry.priority)
+        for former in leaving:
+            self.remove(former)
+        queue = self._queues.get(sender)
+        if queue is None:
+            queue = self._queues[sender] = SenderQueue(next_nonce)
+        queue.by_nonce[transaction.body.nonce] = entry
+        self.entries[transaction.id] = entry
+        self.bytes += len(transaction.raw)
+        heapq.heappush(self._expiry, (transaction.body.valid_until_ms, transaction.id))
+        self._mark(entry)
+        leaving += self.advance(sender, next_nonce)
+        if transaction.body.nonce == queue.ready_end:
+            self._extend(sender, queue)
+        self._compact()
+        return leaving
+
+    def remove(self, entry: Entry) -> None:
+        """*entry* no longer waits; what follows it in its sender's queue is parked."""
+        transaction = entry.transaction
+        del self.entries[transaction.id]
+        self.bytes -= len(transaction.raw)
+        queue = self._queues[entry.sender]
+        nonce = transaction.body.nonce
+        del queue.by_nonce[nonce]
+        if not queue.by_nonce:
+            del self._queues[entry.sender]
+            self._ready_senders.pop(entry.sender, None)
+        elif nonce < queue.ready_end:
+            for later in range(nonce + 1, queue.ready_end):
+                parked = queue.by_nonce[later]
+                parked.ready = False
+                self._mark(parked)
+            queue.ready_end = nonce
+            if nonce == queue.next_nonce:
+                del self._ready_senders[entry.sender]
+
+    def advance(self, sender: bytes, next_nonce: int) -> list[Entry]:
+        """*sender*'s next nonce by the state is *next_nonce* or later; returns those that it has made void."""
+        queue = self._queues.get(sender)
+        if queue is None or next_nonce <= queue.next_nonce:
+            return []
+        void = [entry for nonce, entry in queue.by_nonce.items() if nonce < next_nonce]
+        for entry in void:
+            del queue.by_nonce[entry.transaction.body.nonce]
+            del self.entries[entry.transaction.id]
+            self.bytes -= len(entry.transaction.raw)
+        queue.next_nonce = next_nonce
+        if not queue.by_nonce:
+            del self._queues[sender]
+            self._ready_senders.pop(sender, None)
+            return void
+        if queue.ready_end <= next_nonce:
+            queue.ready_end = next_nonce
+            self._ready_senders.pop(sender, None)
+            self._extend(sender, queue)
+        return void
+
+    def expire(self, time_ms: int) -> list[Entry]:
+        """Nothing that is void in a block at *time_ms* waits any more; returns what left."""
+        gone: list[Entry] = []
+        while self._expiry and self._expiry[0][0] < time_ms:
+            _, identity = heapq.heappop(self._expiry)
+            entry = self.entries.get(identity)
+            if entry is not None:
+                self.remove(entry)
+                gone.append(entry)
+        return gone
+
+    def reap(self, *, time_ms: int, bytes_max: int, count_max: int) -> Iterator[Transaction]:
+        """Transactions for a block at *time_ms*: by priority between senders, by nonce within, none parked or expired.
+
+        The room may change between two of them: who leaves takes the rest of that sender along.
+        """
+        order = [(-entry.priority, entry.sequence, entry) for entry in self.ready_heads()]
+        heapq.heapify(order)
+        misfits = 0
+        while order and count_max > 0 and misfits < MISFITS_MAX:
+            _, _, entry = heapq.heappop(order)
+            transaction = entry.transaction
+            if self.entries.get(transaction.id) is not entry or transaction.body.valid_until_ms < time_ms:
+                continue
+            if len(transaction.raw) > bytes_max:
+                misfits += 1
+                continue
+            bytes_max -= len(transaction.raw)
+            count_max -= 1
+            yield transaction
+            following = self.at(entry.sender, transaction.body.nonce + 1)
+            if following is not None and following.ready and self.entries.get(transaction.id) is entry:
+                heapq.heappush(order, (-following.priority, following.sequence, following))
+
+    def _extend(self, sender: bytes, queue: SenderQueue) -> None:
+        """Marks as ready what follows without a gap."""
+        while (entry := queue.by_nonce.get(queue.ready_end)) is not None:
+            entry.ready = True
+            self._mark(entry)
+            queue.ready_end += 1
+        if queue.ready_end > queue.next_nonce:
+            self._ready_senders[sender] = None
+
+    def _mark(self, entry: Entry) -> None:
+        heapq.heappush(self._clearing, (entry.ready, entry.priority, -entry.sequence, entry.transaction.id))
+
+    def _compact(self) -> None:
+        """Keeps stale marks within bounds: each order is at most about twice as long as the room."""
+        most = 2 * self.count + SPARE_MARKS_MAX
+        if len(self._clearing) > most:
+            self._clearing = [(e.ready, e.priority, -e.sequence, e.transaction.id) for e in self.entries.values()]
+            heapq.heapify(self._clearing)
+        if len(self._expiry) > most:
+            self._expiry = [(e.transaction.body.valid_until_ms, e.transaction.id) for e in self.entries.values()]
+            heapq.heapify(self._expiry)
+
+
+def _check_fee(transaction: Transaction, former: Transaction) -> None:
+    """Raises NoRoom unless *transaction* pays enough more than *former*, whose nonce it has."""
+    fee, least = transaction.body.fee, former.body.fee + max(1, -(-former.body.fee * REPLACEMENT_PERCENT // 100))
+    if fee < least:
+        raise NoRoom(
+            "tx.underpriced_replacement",
+            f"another transaction with nonce {former.body.nonce} waits; to replace it, pay a fee of at least {least}",
+        )
