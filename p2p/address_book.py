@@ -1,8 +1,8 @@
 """Nodes that could be dialled, bounded, in buckets, kept in a small file.
 
-A node is *new* while we only heard of it, and *tried* once a dial reached it. Buckets make it dear for one liar or one network to fill the
-book: where an entry may stand depends on a secret, on the group of networks that its address is in and, for new ones, on the
-group of who told us. Only tried entries are passed on.
+A node is *new* while we only heard of it, and *tried* once a dial reached it. Buckets make it dear for one liar or
+one network to fill the book: where an entry may stand depends on a secret, on the group of networks that its
+address is in and, for new ones, on the group of who told us. Only tried entries are passed on.
 """
 
 from __future__ import annotations
@@ -167,7 +167,9 @@ class AddressBook:
     def next_dial_ms(self, now_ms: int, *, skip: Callable[[bytes], bool]) -> int | None:
         """Milliseconds until `to_dial` has something; None if nothing will come without news."""
         waits = [
-            max(0, e.attempted_ms + min(RETRY_BASE_MS << min(e.failures - 1, 20), RETRY_MAX_MS) - now_ms) if e.failures else 0
+            max(0, e.attempted_ms + min(RETRY_BASE_MS << min(e.failures - 1, 20), RETRY_MAX_MS) - now_ms)
+            if e.failures
+            else 0
             for e in self._entries.values()
             if not skip(e.node_id)
         ]

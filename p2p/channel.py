@@ -1,9 +1,9 @@
 """Channels: what they are, and the two ends of one at one peer, with credit in between.
 
-Credit: a sender may have at most a window of bytes under way that the other side's service has not taken yet. The window is the
-receiver's; the receiver gives credit back as its service takes messages. So whatever arrives has a place, the reader never
-waits, and a slow service slows its own channel of that peer and nothing else. The rate limit works the same way: credit comes back
-no faster than `Channel.bytes_per_second_max`.
+Credit: a sender may have at most a window of bytes under way that the other side's service has not taken yet. The
+window is the receiver's; the receiver gives credit back as its service takes messages. So whatever arrives has a
+place, the reader never waits, and a slow service slows its own channel of that peer and nothing else. The rate
+limit works the same way: credit comes back no faster than `Channel.bytes_per_second_max`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,17 @@ class Traffic:
 class Outbox:
     """The sending end: a bounded queue, the other side's credit, and at most one large message under way."""
 
-    __slots__ = ("_bytes", "_credit", "_message_bytes_max", "_queue", "_rest", "_rest_at", "_traffic", "_window", "channel")
+    __slots__ = (
+        "_bytes",
+        "_credit",
+        "_message_bytes_max",
+        "_queue",
+        "_rest",
+        "_rest_at",
+        "_traffic",
+        "_window",
+        "channel",
+    )
 
     def __init__(self, channel: Channel, window: int, message_bytes_max: int, traffic: Traffic) -> None:
         """*window*, *message_bytes_max*: the other side's limits in bytes."""
@@ -101,7 +111,9 @@ class Outbox:
         """Whether *message* is in the queue now; False if that is full."""
         channel = self.channel
         size = len(message)
-        assert size <= channel.message_bytes_max, f"channel {channel.name}: {size} bytes, at most {channel.message_bytes_max}"
+        assert size <= channel.message_bytes_max, (
+            f"channel {channel.name}: {size} bytes, at most {channel.message_bytes_max}"
+        )
         if len(self._queue) >= channel.send_queue_messages_max or self._bytes > channel.receive_window_bytes:
             return False
         if size > self._message_bytes_max:
@@ -179,10 +191,11 @@ class Outbox:
 
 
 class Inbox:
-    """The receiving end: messages that wait for the service, the credit we gave, and the rate at which we give it back."""
+    """The receiving end: messages that wait for the service, the credit we gave, and the rate at which we give it
+    back.
+    """
 
-    __slots__ = ("_given", "_missing", "_parts", "_pending", "_tokens", "_tokens_at", "_traffic",
-                 "channel", "queue")
+    __slots__ = ("_given", "_missing", "_parts", "_pending", "_tokens", "_tokens_at", "_traffic", "channel", "queue")
 
     def __init__(self, channel: Channel, now: float, traffic: Traffic) -> None:
         """*now*: seconds on the clock that `grant` is asked with."""
@@ -222,7 +235,10 @@ class Inbox:
         self._traffic.bytes_received += len(piece)
 
     def more(self, piece: bytes) -> None:
-        """The next *piece* is kept; with the last one the message waits for the service. Raises BadMessage for too much."""
+        """The next *piece* is kept;
+
+        with the last one the message waits for the service. Raises BadMessage for too much.
+        """
         if len(piece) > self._missing:
             raise BadMessage("a piece of nothing", "bad_message.frame")
         self._parts.append(piece)

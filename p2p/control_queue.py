@@ -1,4 +1,7 @@
-"""What waits to be said on channel 0 at one peer, bounded by construction: one ping, one pong, one credit per channel."""
+"""What waits to be said on channel 0 at one peer, bounded by construction:
+
+one ping, one pong, one credit per channel.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ A message that fits into an empty record travels whole; a larger one in pieces, 
 from __future__ import annotations
 
 import struct
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from consensus.codec import BadMessage
 from p2p.records import RECORD_PLAINTEXT_MAX
@@ -68,7 +68,7 @@ def read_sections(plaintext: bytes) -> list[Section]:
             lengths = struct.unpack_from(f">{count}H", plaintext, position)
             cuts = list(accumulate(lengths, initial=bodies))
             position = cuts[-1]
-            messages = [plaintext[start:stop] for start, stop in zip(cuts, cuts[1:], strict=False)]
+            messages = [plaintext[start:stop] for start, stop in pairwise(cuts)]
         elif kind in (BEGIN, MORE):
             if kind == BEGIN:
                 if end - position < _TOTAL.size:

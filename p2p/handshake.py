@@ -1,8 +1,8 @@
 """Two nodes meet: Noise XX, each side's static key bound to its node id, and both sides' consent.
 
-Messages are Noise handshake messages with 2 bytes of length before each. The second and third carry a greeting: who I am, which chain
-I am on, which channels I speak. After the third both sides send one record with their verdict, an empty text or a stable
-code of refusal, so that both know why a connection ends.
+Messages are Noise handshake messages with 2 bytes of length before each. The second and third carry a greeting: who
+I am, which chain I am on, which channels I speak. After the third both sides send one record with their verdict, an
+empty text or a stable code of refusal, so that both know why a connection ends.
 """
 
 from __future__ import annotations
@@ -25,18 +25,20 @@ HANDSHAKE_BYTES_MAX = 8_192
 """The largest handshake message: a greeting with 255 channels fits."""
 VERDICT_BYTES_MAX = 96
 
-REFUSALS = frozenset({
-    "handshake.banned",
-    "handshake.dial_back",
-    "handshake.duplicate",
-    "handshake.full",
-    "handshake.self",
-    "handshake.unproven_identity",
-    "handshake.unexpected_identity",
-    "handshake.wrong_chain",
-    "handshake.wrong_genesis",
-    "handshake.wrong_version",
-})
+REFUSALS = frozenset(
+    {
+        "handshake.banned",
+        "handshake.dial_back",
+        "handshake.duplicate",
+        "handshake.full",
+        "handshake.self",
+        "handshake.unproven_identity",
+        "handshake.unexpected_identity",
+        "handshake.wrong_chain",
+        "handshake.wrong_genesis",
+        "handshake.wrong_version",
+    }
+)
 """Why a node may refuse another; the codes never change. ``dial_back``: I only looked whether you can be reached."""
 
 
@@ -49,7 +51,10 @@ class Hello:
     protocol_version: Annotated[int, Range(0, 65_535)] = PROTOCOL_VERSION
     moniker: Annotated[str, Length(64)]
     listen_address: Annotated[str, Length(300)] | None = None
-    """``host:port`` where others can dial; an unspecified host (``0.0.0.0``) stands for the one they see. None: nowhere."""
+    """``host:port`` where others can dial;
+
+    an unspecified host (``0.0.0.0``) stands for the one they see. None: nowhere.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,8 @@ class Identity:
             signature=sign(seed, _binding(hello.chain_id, static_public)),
             hello=hello,
             channels=tuple(
-                ChannelOffer(channel.id, channel.message_bytes_max, channel.receive_window_bytes) for channel in channels
+                ChannelOffer(channel.id, channel.message_bytes_max, channel.receive_window_bytes)
+                for channel in channels
             ),
         )
         self.payload = encode((hello.protocol_version, to_bytes(greeting)))
@@ -123,8 +129,9 @@ async def shake_hands(
 ) -> Session:
     """Both sides know and want each other.
 
-    *ephemeral*: 32 fresh random bytes. *judge*: "" or our code of refusal for a node that proved its identity and is on our chain.
-    Raises HandshakeRefused; BadMessage for a handshake that is none; trio.BrokenResourceError. The caller bounds the time.
+    *ephemeral*: 32 fresh random bytes. *judge*: "" or our code of refusal for a node that proved its identity and
+    is on our chain. Raises HandshakeRefused; BadMessage for a handshake that is none; trio.BrokenResourceError. The
+    caller bounds the time.
     """
     noise = XXHandshake(initiator=initiator, static=identity.static, ephemeral=ephemeral)
     incoming = _Incoming(stream)
@@ -144,6 +151,8 @@ async def shake_hands(
     await stream.send_all(writer.seal(encode(verdict)))
     sealed = await incoming.message()
     theirs = decode(receiving.decrypt(sealed), bytes_max=VERDICT_BYTES_MAX)
+    if theirs == "handshake.dial_back":
+        raise HandshakeRefused(theirs, by_us=False, greeting=greeting)
     if verdict:
         raise HandshakeRefused(verdict, by_us=True, greeting=greeting)
     if theirs != "":

@@ -11,16 +11,20 @@ import structlog
 import trio
 
 from consensus.codec import BadMessage
-from p2p import control
 from p2p.address import Endpoint, PeerAddress, is_unspecified
 from p2p.address_book import AddressBook
 from p2p.channel import Channel, Traffic
+from p2p.dialler import Dialler
+from p2p.exchange import Exchange
 from p2p.handshake import Greeting, HandshakeRefused, Hello, Identity, Session, shake_hands
 from p2p.limits import Limits
 from p2p.peer import Peer
 from p2p.roster import Roster
 from p2p.scores import Ban, Scores
-from p2p.transport import Accepted, Transport
+from p2p.transport import Accepted, Listener, Transport
+
+BOOK_SAVE_SECONDS = 60.0
+"""How often the address book goes to its file, if it changed."""
 
 log = structlog.get_logger("p2p")
 
@@ -46,9 +50,12 @@ class Network:
         clock: Callable[[], int] = lambda: 0,
         dice: random.Random | None = None,
     ) -> None:
-        """*seed*: the node key, 32 bytes. *clock*: Unix milliseconds. *dice*: keys of handshakes, jitter, choices (default: the system's).
+        """*seed*: the node key, 32 bytes.
 
-        *hello.listen_address* None: the bound address is told, if we listen. *private_peers*: node ids never passed on.
+        *clock*: Unix milliseconds. *dice*: keys of handshakes, jitter, choices (default: the system's).
+
+        *hello.listen_address* None: the bound address is told, if we listen. *private_peers*: node ids never passed
+        on.
         """
         self._seed = seed
         self._hello = hello
@@ -67,6 +74,25 @@ class Network:
         self.scores = Scores(self._limits)
         self._roster = Roster(self.node_id, [address.node_id for address in persistent_peers], self._limits)
         self._handshakes: dict[trio.CancelScope, None] = {}
+        self._exchange = Exchange(
+            book=book,
+            limits=self._limits,
+            private=self._private,
+            peers=self._roster.view,
+            wall_ms=clock,
+            dial_back=self._dial_back,
+            on_news=lambda: self._dialler.nudge(),
+        )
+        self._services["exchange"] = self._exchange.serve
+        self._dialler = Dialler(
+            meet=self.meet,
+            roster=self._roster,
+            book=book,
+            limits=self._limits,
+            unwelcome=self._is_banned,
+            wall_ms=clock,
+            dice=self._dice,
+        )
         self._past_traffic: dict[str, Traffic] = {channel.name: Traffic() for channel in channels}
         self.bound_address: Endpoint | None = None
         """Where we listen, once `run` has started; None if nowhere."""
@@ -127,13 +153,12 @@ class Network:
                     self._hello = replace(self._hello, listen_address=str(listener.endpoint))
                     self._identity = Identity(seed=self._seed, hello=self._hello, channels=self._channels)
                 nursery.start_soon(self._accept, listener)
-            for address in self._persistent:
-                if address.node_id != self.node_id:
-                    nursery.start_soon(self._keep_connected, address)
+            nursery.start_soon(self._dialler.run, [peer for peer in self._persistent if peer.node_id != self.node_id])
+            nursery.start_soon(self._keep_book)
             log.info("network_started", node_id=self.node_id.hex(), listen=str(self.bound_address))
             task_status.started(self.bound_address)
 
-    async def _accept(self, listener: Any) -> None:
+    async def _accept(self, listener: Listener) -> None:
         try:
             async with trio.open_nursery() as nursery:
                 while True:
@@ -151,7 +176,9 @@ class Network:
         self._roster.host_arrived(host)
         try:
             if len(self._handshakes) >= self._limits.handshakes_max:
-                next(iter(self._handshakes)).cancel()
+                oldest = next(iter(self._handshakes))
+                del self._handshakes[oldest]
+                oldest.cancel()
             scope = trio.CancelScope()
             self._handshakes[scope] = None
             session: Session | None = None
@@ -159,7 +186,7 @@ class Network:
                 with scope:
                     session = await self._shake_hands(stream, host=host, outbound=False)
             finally:
-                del self._handshakes[scope]
+                self._handshakes.pop(scope, None)
                 if session is None:
                     with trio.CancelScope(shield=True):
                         await trio.aclose_forcefully(stream)
@@ -168,37 +195,17 @@ class Network:
         finally:
             self._roster.host_left(host)
 
-    async def _keep_connected(self, address: PeerAddress) -> None:
-        """A persistent peer is dialled whenever it is not connected, with growing pauses while that fails."""
-        limits = self._limits
-        pause = limits.reconnect_base_seconds
-        while True:
-            peer = self.peers.get(address.node_id)
-            if peer is None:
-                began = trio.current_time()
-                await self.meet(address)
-            else:
-                began = peer.connected_at
-                await peer.ended.wait()
-            lasted = trio.current_time() - began
-            pause = limits.reconnect_base_seconds if lasted >= limits.settled_after_seconds else pause
-            await trio.sleep(pause * (0.5 + self._dice.random()))
-            pause = min(2 * pause, limits.reconnect_max_seconds)
-
     async def meet(self, address: PeerAddress) -> str:
-        """*address* was dialled and, if it is the right node, served until it went; returns the stable reason of the end."""
-        stream: trio.abc.Stream | None = None
-        try:
-            with trio.move_on_after(self._limits.dial_timeout_seconds):
-                stream = await self._transport.dial(address.endpoint)
-        except OSError as error:
-            log.debug("dial_failed", address=str(address), why=str(error))
+        """*address* was dialled and, if it is the right node, served until it went. Returns the reason of the end.
+
+        The reasons are stable: ``dial_failed``, ``handshake_failed``, or why the peer ended.
+        """
+        stream = await self._dial(address)
         if stream is None:
-            self.book.failed(address, self._clock())
             return "dial_failed"
         session: Session | None = None
         try:
-            session = await self._shake_hands(stream, host=address.host, outbound=True, expected=address)
+            session = await self._shake_hands(stream, host=address.host, outbound=True, expected=address.node_id)
         finally:
             if session is None:
                 with trio.CancelScope(shield=True):
@@ -207,40 +214,67 @@ class Network:
             return "handshake_failed"
         return await self._be_peers(stream, session, host=address.host, dialled=address)
 
-    async def _shake_hands(
-        self, stream: trio.abc.Stream, *, host: str, outbound: bool, expected: PeerAddress | None = None
-    ) -> Session | None:
-        """The session, or None if the other side is none of ours; the reason is logged."""
+    async def _dial(self, address: PeerAddress) -> trio.abc.Stream | None:
+        """A stream to *address*, or None, with the reason logged."""
+        try:
+            with trio.fail_after(self._limits.dial_timeout_seconds):
+                return await self._transport.dial(address.endpoint)
+        except (OSError, trio.TooSlowError) as error:
+            log.debug("dial_failed", address=str(address), why=repr(error))
+            return None
+
+    async def _dial_back(self, address: PeerAddress) -> bool:
+        """Whether a dial to *address* meets that node; the connection is not kept."""
+        stream = await self._dial(address)
+        if stream is None:
+            return False
 
         def judge(greeting: Greeting) -> str:
-            if expected is not None and greeting.node_id != expected.node_id:
-                return "handshake.unexpected_identity"
-            persistent = self._roster.is_persistent(greeting.node_id)
-            if not persistent and self.scores.is_banned(greeting.node_id, trio.current_time()):
-                return "handshake.banned"
-            return self._roster.refusal(greeting.node_id, outbound=outbound)
+            return "handshake.dial_back" if greeting.node_id == address.node_id else "handshake.unexpected_identity"
 
         ephemeral = self._dice.randbytes(32)
         try:
             with trio.fail_after(self._limits.handshake_timeout_seconds):
-                return await shake_hands(
-                    stream, self._identity, initiator=outbound, ephemeral=ephemeral, judge=judge
-                )
-        except trio.TooSlowError:
-            log.info("handshake_failed", host=host, outbound=outbound, code="handshake_timeout")
-        except BadMessage as error:
-            log.info("handshake_failed", host=host, outbound=outbound, code=error.code, why=str(error))
-        except (trio.BrokenResourceError, OSError) as error:
-            log.debug("handshake_failed", host=host, outbound=outbound, code="broken", why=str(error))
+                await shake_hands(stream, self._identity, initiator=True, ephemeral=ephemeral, judge=judge)
         except HandshakeRefused as refused:
-            self._refused(refused, host=host, outbound=outbound)
-        return None
+            return refused.by_us and refused.code == "handshake.dial_back"
+        except (trio.TooSlowError, BadMessage, trio.BrokenResourceError, OSError) as error:
+            log.debug("dial_back_failed", address=str(address), why=repr(error))
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(stream)
+        return False
 
-    def _refused(self, refused: HandshakeRefused, *, host: str, outbound: bool) -> None:
-        if refused.code == "handshake.duplicate" and (rival := self.peers.get(refused.greeting.node_id)) is not None:
-            rival.probe()
-            return
-        log.info("handshake_refused", host=host, outbound=outbound, code=refused.code, by_us=refused.by_us)
+    async def _shake_hands(
+        self, stream: trio.abc.Stream, *, host: str, outbound: bool, expected: bytes | None = None
+    ) -> Session | None:
+        """The session, or None if the other side is none of ours; the reason is logged."""
+
+        def judge(greeting: Greeting) -> str:
+            if expected is not None and greeting.node_id != expected:
+                return "handshake.unexpected_identity"
+            if self._is_banned(greeting.node_id):
+                return "handshake.banned"
+            return self._roster.refusal(greeting.node_id, outbound=outbound)
+
+        code, why = "", ""
+        ephemeral = self._dice.randbytes(32)
+        try:
+            with trio.fail_after(self._limits.handshake_timeout_seconds):
+                return await shake_hands(stream, self._identity, initiator=outbound, ephemeral=ephemeral, judge=judge)
+        except trio.TooSlowError:
+            code = "handshake_timeout"
+        except BadMessage as error:
+            code, why = error.code, str(error)
+        except (trio.BrokenResourceError, OSError) as error:
+            code, why = "broken", repr(error)
+        except HandshakeRefused as refused:
+            code, why = refused.code, "we refuse" if refused.by_us else "they refuse"
+            rival = self.peers.get(refused.greeting.node_id)
+            if code == "handshake.duplicate" and rival is not None:
+                rival.probe()  # it may be dead without our knowing: its node has a reason to dial
+        log.debug("handshake_failed", host=host, outbound=outbound, code=code, why=why)
+        return None
 
     async def _be_peers(
         self, stream: trio.abc.Stream, session: Session, *, host: str, dialled: PeerAddress | None
@@ -254,11 +288,17 @@ class Network:
             channels=self._channels,
             limits=self._limits,
             wall_ms=self._clock,
-            on_control=self._on_control,
+            on_control=self._exchange.hear,
             on_penalty=self._on_penalty,
         )
-        if not await self._roster.enter(peer):
-            await trio.aclose_forcefully(stream)
+        entered = False
+        try:
+            entered = await self._roster.enter(peer)
+        finally:
+            if not entered:
+                with trio.CancelScope(shield=True):
+                    await trio.aclose_forcefully(stream)
+        if not entered:
             return "handshake.duplicate"
         peer.log.info("peer_connected", outbound=peer.outbound, host=host)
         if dialled is not None:
@@ -267,17 +307,30 @@ class Network:
             reason = await peer.run(self._services)
         finally:
             self._roster.leave(peer)
+            self._exchange.forget(peer)
+            self._dialler.nudge()
             for name, traffic in peer.traffic().items():
                 self._past_traffic[name].add(traffic)
         peer.log.info("peer_gone", reason=reason, seconds=round(trio.current_time() - peer.connected_at, 1))
         return reason
 
-    def _on_control(self, peer: Peer, message: control.ControlMessage) -> None:
-        pass
+    async def _keep_book(self) -> None:
+        """What the book learns is saved now and then, and at the end."""
+        try:
+            while True:
+                await trio.sleep(BOOK_SAVE_SECONDS)
+                self.book.save()
+        finally:
+            self.book.save()
+
+    def _is_banned(self, node_id: bytes) -> bool:
+        """Whether this node is not welcome now; persistent peers always are, however they behave."""
+        if self._roster.is_persistent(node_id):
+            return False
+        return self.scores.is_banned(node_id, trio.current_time())
 
     def _on_penalty(self, peer: Peer, reason: str, points: int) -> None:
-        banned = self.scores.penalise(peer.id, reason, points, trio.current_time())
-        if banned:
+        if self.scores.penalise(peer.id, reason, points, trio.current_time()):
             peer.log.warning("peer_banned", reason=reason)
             peer.disconnect("banned")
 

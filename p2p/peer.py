@@ -1,7 +1,7 @@
 """One connected peer: a small nursery with a border.
 
-Inside run the reader, the writer and one task per service. The peer's faults (BadMessage, a broken stream, silence) end here, with a
-reason; an exception of ours passes through and stops the node.
+Inside run the reader, the writer and one task per service. The peer's faults (BadMessage, a broken stream, silence)
+end here, with a reason; an exception of ours passes through and stops the node.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ class Peer:
         self._control = ControlQueue(limits, self.connected_at, wall_ms)
         self._scope = trio.CancelScope()
         self._reading = trio.CancelScope(deadline=self.connected_at + limits.silence_max_seconds)
-        self._writer_idle = trio.lowlevel.ParkingLot()
+        self._writer_lot = trio.lowlevel.ParkingLot()
+        self._writer_waits = False
         self._sending = False
         offers = {offer.id: offer for offer in session.greeting.channels}
         self._lanes: dict[int, _Lane] = {}
@@ -115,11 +116,32 @@ class Peer:
         lane = self._lanes.get(channel_id)
         if lane is None or not lane.outbox.offer(message):
             return False
-        self._writer_idle.unpark()
+        if self._writer_waits:
+            self._wake_writer()
         return True
 
+    def offer_batch(self, channel_id: int, messages: Sequence[bytes]) -> int:
+        """How many of *messages*, from the first on, will be sent:
+
+        the queue may be full before the last. Never waits.
+        """
+        lane = self._lanes.get(channel_id)
+        if lane is None:
+            return 0
+        count = 0
+        for message in messages:
+            if not lane.outbox.offer(message):
+                break
+            count += 1
+        if count and self._writer_waits:
+            self._wake_writer()
+        return count
+
     async def send(self, channel_id: int, message: bytes) -> None:
-        """*message* is in the queue, after waiting for room if need be. Raises PeerGone if the peer lacks the channel."""
+        """*message* is in the queue, after waiting for room if need be.
+
+        Raises PeerGone if the peer lacks the channel.
+        """
         await trio.lowlevel.checkpoint()
         lane = self._lanes.get(channel_id)
         if lane is None:
@@ -188,13 +210,13 @@ class Peer:
     def say(self, message: control.ControlMessage) -> None:
         """*message* goes out on channel 0 before anything else; dropped when too many wait there."""
         self._control.say(message)
-        self._writer_idle.unpark()
+        self._wake_writer()
 
     def probe(self) -> None:
         """A peer that does not answer within `probe_timeout_seconds` is dropped: it may be long dead."""
         self._control.ping_now()
         self._reading.deadline = min(self._reading.deadline, trio.current_time() + self._limits.probe_timeout_seconds)
-        self._writer_idle.unpark()
+        self._wake_writer()
 
     async def run(self, services: Mapping[str, Callable[[Peer], Awaitable[None]]]) -> str:
         """The peer has been served until it went; returns the stable reason. Closes the stream.
@@ -244,7 +266,11 @@ class Peer:
         if size:
             self._control.credit(lane.inbox.channel.id, size)
         if size or lane.wake_at < math.inf:
-            self._writer_idle.unpark()
+            self._wake_writer()
+
+    def _wake_writer(self) -> None:
+        self._writer_waits = False
+        self._writer_lot.unpark()
 
     async def _read(self) -> None:
         """Everything that arrives is put where it belongs at once: this task waits for nothing but the stream."""
@@ -293,14 +319,14 @@ class Peer:
             elif not self._control.hear(message, now):
                 self._on_control(self, message)
         if self._control.something_to_say:
-            self._writer_idle.unpark()
+            self._wake_writer()
 
     def _take_credit(self, credit: control.Credit) -> None:
         lane = self._lanes.get(credit.channel_id)
         if lane is None:
             raise BadMessage(f"credit for channel {credit.channel_id}", "bad_message.channel")
         lane.outbox.add_credit(credit.size)
-        self._writer_idle.unpark()
+        self._wake_writer()
 
     async def _write(self) -> None:
         """Whatever waits goes out, one record per send, the urgent first; pings and withheld credit go out when due."""
@@ -319,12 +345,17 @@ class Peer:
                     self._sending = False
                     scope.deadline = math.inf
                 else:
+                    self._writer_waits = True
                     with trio.move_on_at(self._next_due()):
-                        await self._writer_idle.park()
+                        await self._writer_lot.park()
+                    self._writer_waits = False
         raise PeerGone("does_not_read")
 
     def _next_plaintext(self, now: float) -> bytes:
-        """A record's worth of what waits: control first, then channels by priority, so that none but them can hold up votes."""
+        """A record's worth of what waits:
+
+        control first, then channels by priority, so that none but them can hold up votes.
+        """
         for lane in self._by_priority:
             if lane.wake_at <= now:
                 self._grant(lane, now)
@@ -344,7 +375,7 @@ class Peer:
 
     async def _say_goodbye(self) -> None:
         """The other side may know why, if the stream takes it almost at once and no record is half sent."""
-        if self._sending or self.reason in _REASONS_OF_THE_STREAM:
+        if self._sending or self.reason in _REASONS_OF_THE_STREAM or self.reason.startswith("they_left"):
             return
         farewell = control.encode_control(control.Leaving(self.reason or "stopping"))
         with trio.move_on_after(GOODBYE_SECONDS):

@@ -36,7 +36,10 @@ class RecordReader:
         self._buffer = leftover
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The plaintexts of all records that *data* completes, in order. Raises BadMessage for a record that was changed."""
+        """The plaintexts of all records that *data* completes, in order.
+
+        Raises BadMessage for a record that was changed.
+        """
         buffer = self._buffer + data if self._buffer else data
         plaintexts = []
         start, end = 0, len(buffer)

@@ -33,7 +33,7 @@ class Roster:
         return node_id in self._persistent
 
     def refusal(self, node_id: bytes, *, outbound: bool) -> str:
-        """"" if a connection with this node would be kept now, else the code of refusal."""
+        """ "" if a connection with this node would be kept now, else the code of refusal."""
         rival = self._peers.get(node_id)
         if rival is not None:
             return "" if self._replaces(rival, outbound=outbound) else "handshake.duplicate"
@@ -49,6 +49,8 @@ class Roster:
             rival.disconnect("replaced")
             await rival.ended.wait()
             self.leave(rival)
+        if self.refusal(peer.id, outbound=peer.outbound):  # others may have come since the handshake
+            return False
         self._peers[peer.id] = peer
         return True
 
@@ -72,7 +74,10 @@ class Roster:
             del self._per_host[host]
 
     def _replaces(self, rival: Peer, *, outbound: bool) -> bool:
-        """Of two connections in opposite directions, the one that the lower node id dialled stays; else the older one."""
+        """Of two connections in opposite directions, the one that the lower node id dialled stays;
+
+        else the older one.
+        """
         if rival.outbound == outbound:
             return False
         return outbound == (self._own_id < rival.id)

@@ -1,4 +1,7 @@
-"""Dial and listen as an interface, and TCP, the transport of life. `p2p.memory` has the one for tests and the simulator."""
+"""Dial and listen as an interface, and TCP, the transport of life.
+
+`p2p.memory` has the one for tests and the simulator.
+"""
 
 from __future__ import annotations
 

@@ -19,8 +19,13 @@ from p2p.peer import Peer
 from p2p.transport import TcpTransport, Transport
 
 TALK = Channel(
-    id=1, name="talk", priority=5, message_bytes_max=200_000, send_queue_messages_max=100,
-    receive_window_bytes=400_000, bytes_per_second_max=10**8,
+    id=1,
+    name="talk",
+    priority=5,
+    message_bytes_max=200_000,
+    send_queue_messages_max=100,
+    receive_window_bytes=400_000,
+    bytes_per_second_max=10**8,
 )
 
 

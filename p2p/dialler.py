@@ -1,0 +1,124 @@
+"""Who is dialled, and when: persistent peers until they answer, others from the book up to the outbound limit."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+
+from p2p.address import PeerAddress
+from p2p.address_book import AddressBook
+from p2p.control import AskAddresses
+from p2p.limits import Limits
+from p2p.roster import Roster
+
+PAUSE_SECONDS_MIN = 0.1
+"""Between two looks into the book."""
+
+
+class Dialler:
+    """Keeps as many outbound connections as there should be."""
+
+    def __init__(
+        self,
+        *,
+        meet: Callable[[PeerAddress], Awaitable[str]],
+        roster: Roster,
+        book: AddressBook,
+        limits: Limits,
+        unwelcome: Callable[[bytes], bool],
+        wall_ms: Callable[[], int],
+        dice: random.Random,
+    ) -> None:
+        """*meet* dials, serves the peer until it goes, and returns the reason. *unwelcome*: banned, or ourselves."""
+        self._meet = meet
+        self._roster = roster
+        self._book = book
+        self._limits = limits
+        self._unwelcome = unwelcome
+        self._wall_ms = wall_ms
+        self._dice = dice
+        self._meeting: set[bytes] = set()
+        self._news = trio.lowlevel.ParkingLot()
+
+    def nudge(self) -> None:
+        """Something changed (an address, a peer that left): look again."""
+        self._news.unpark_all()
+
+    async def run(self, persistent: Sequence[PeerAddress]) -> None:
+        """Dials until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for wanted in persistent:
+                nursery.start_soon(self._keep, wanted)
+            while True:
+                address = self._next()
+                if address is None:
+                    await self._rest()
+                else:
+                    self._meeting.add(address.node_id)
+                    nursery.start_soon(self._try, address)
+
+    async def _keep(self, address: PeerAddress) -> None:
+        """A persistent peer is dialled whenever it is not connected, with growing pauses while that fails."""
+        limits = self._limits
+        pause = limits.reconnect_base_seconds
+        while True:
+            peer = self._roster.view.get(address.node_id)
+            began = trio.current_time() if peer is None else peer.connected_at
+            if peer is None:
+                await self._meet(address)
+            else:
+                await peer.ended.wait()
+            if trio.current_time() - began >= limits.settled_after_seconds:
+                pause = limits.reconnect_base_seconds
+            await trio.sleep(pause * (0.5 + self._dice.random()))
+            pause = min(2 * pause, limits.reconnect_max_seconds)
+
+    async def _try(self, address: PeerAddress) -> None:
+        """One dial from the book, and the connection if there comes one."""
+        began = trio.current_time()
+        reason = await self._meet(address)
+        self._meeting.discard(address.node_id)
+        lasted = trio.current_time() - began
+        if lasted < self._limits.settled_after_seconds and reason != "handshake.duplicate":
+            self._book.failed(address, self._wall_ms())
+        self.nudge()
+
+    def _next(self) -> PeerAddress | None:
+        if self._lacking() <= 0:
+            return None
+        return self._book.to_dial(self._wall_ms(), skip=self._skip)
+
+    def _lacking(self) -> int:
+        """How many more outbound peers there should be, those being dialled counted as there."""
+        there = {peer.id for peer in self._roster.view.values() if self._counts(peer.id, outbound=peer.outbound)}
+        return self._limits.outbound_max - len(there | self._meeting)
+
+    def _counts(self, node_id: bytes, *, outbound: bool) -> bool:
+        return outbound and not self._roster.is_persistent(node_id)
+
+    def _skip(self, node_id: bytes) -> bool:
+        return (
+            node_id in self._roster.view
+            or node_id in self._meeting
+            or self._roster.is_persistent(node_id)
+            or self._unwelcome(node_id)
+        )
+
+    async def _rest(self) -> None:
+        """Returns on news, or when the book has somebody again;
+
+        while peers are lacking, one of them is asked for more.
+        """
+        await trio.sleep(PAUSE_SECONDS_MIN)
+        if self._lacking() <= 0:
+            await self._news.park()
+            return
+        interval = self._limits.exchange_interval_seconds * (0.5 + self._dice.random())
+        wait_ms = self._book.next_dial_ms(self._wall_ms(), skip=self._skip)
+        with trio.move_on_after(interval if wait_ms is None else min(interval, wait_ms / 1_000)):
+            await self._news.park()
+            return
+        if wait_ms is None and self._roster.view:
+            self._dice.choice(list(self._roster.view.values())).say(AskAddresses())
