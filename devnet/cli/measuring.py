@@ -1,0 +1,84 @@
+"""Commands that put a devnet under load and measure it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+import trio
+
+from devnet import bench, fleet, homes, load, record
+from devnet.cli.group import Say, devnet, directory_option, json_option
+from devnet.record import NoDevnet
+
+
+@devnet.command("load")
+@directory_option
+@click.option("--rate", type=click.FloatRange(0.1, 100_000), default=100, show_default=True, help="Transfers a second.")
+@click.option("--seconds", type=click.FloatRange(0.1, 86_400), default=20, show_default=True)
+@click.option(
+    "--active", type=click.IntRange(2, 100_000), default=1_000, show_default=True, help="Accounts that take part."
+)
+@json_option
+def load_command(directory: Path, rate: float, seconds: float, active: int, as_json: bool) -> None:
+    """Send signed transfers at a rate, whatever happens to the nodes, and say what became of each of them.
+
+    Ends with exit code 1 if anything was lost or repeated.
+    """
+    plan = load.Plan(rate=rate, seconds=seconds, active=active)
+    books = trio.run(functools.partial(load.run, record.load(directory), plan, tell=Say(quiet=as_json)))
+    click.echo(json.dumps(books, indent=1) if as_json else _table_of(books))
+    if books["lost"] or books["repeated"]:
+        raise click.exceptions.Exit(1)
+
+
+@devnet.command("bench")
+@directory_option
+@click.option("--validators", type=click.IntRange(1, homes.VALIDATORS_MAX), default=4, show_default=True)
+@click.option("--runs", type=click.IntRange(1, 25), default=3, show_default=True)
+@click.option("--seconds", type=click.FloatRange(1, 3_600), default=20, show_default=True, help="Of each run.")
+@json_option
+def bench_command(directory: Path, validators: int, runs: int, seconds: float, as_json: bool) -> None:
+    """Measure how much a network on this machine decides, and at what cost. Takes about four minutes.
+
+    Runs nodes of its own, in a folder bench inside of --dir; let nothing else run meanwhile.
+    """
+    say = Say(quiet=False)
+    with record.changing(directory):
+        if _runs(directory):
+            say(f"a devnet runs in {directory} and takes its share of the machine; better: allting devnet down")
+        plan = bench.Plan(validators=validators, runs=runs, seconds=seconds)
+        figures = bench.bench(_free_folder(directory / "bench"), plan, say)
+    click.echo(json.dumps(figures, indent=1) if as_json else _table_of(figures))
+
+
+def _runs(directory: Path) -> bool:
+    try:
+        return any(node.running() for node in record.load(directory).nodes)
+    except NoDevnet:
+        return False
+
+
+def _free_folder(folder: Path) -> Path:
+    """*folder*, with what an interrupted run may have left there stopped and deleted."""
+    if folder.exists():
+        with contextlib.suppress(NoDevnet):
+            fleet.down(record.load(folder))
+        shutil.rmtree(folder)
+    return folder
+
+
+def _table_of(figures: dict[str, Any]) -> str:
+    """*figures* for people: one line each, inner tables left to --json."""
+    lines = []
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {inner}" for key, inner in value.items() if not isinstance(inner, dict))
+        if not isinstance(value, list):
+            lines.append(f"{name:>22}  {value}")
+    return "\n".join(lines)

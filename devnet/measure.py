@@ -1,0 +1,76 @@
+"""What a benchmark reads off the machine and the nodes: speed of one verification, CPU, memory, counters."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+
+from consensus.signing import public_key, sha256, sign, verify
+from devnet.http import Connection, Unreachable
+from devnet.record import Devnet
+
+VERIFY_SECONDS = 2.0
+VERIFY_SLICE = 200
+MESSAGE_BYTES = 250
+"""About what a transfer's sign-bytes are."""
+
+
+def verify_per_s(seconds: float = VERIFY_SECONDS) -> float:
+    """Ed25519 verifications per second of this process alone, as the nodes verify (libsodium through PyNaCl)."""
+    seed = sha256(b"allting/devnet/verify")
+    key, message = public_key(seed), bytes(MESSAGE_BYTES)
+    signature = sign(seed, message)
+    count = 0
+    started = time.perf_counter()
+    while (passed := time.perf_counter() - started) < seconds:
+        for _ in range(VERIFY_SLICE):
+            assert verify(key, message, signature)
+        count += VERIFY_SLICE
+    return count / passed
+
+
+def cores() -> int:
+    """CPUs that the scheduler lets us use."""
+    return len(os.sched_getaffinity(0))
+
+
+def cpu_seconds(devnet: Devnet) -> list[float]:
+    """CPU used so far by each running node, with its helper processes."""
+    return [node.process.cpu_seconds() for node in devnet.nodes if node.process is not None]
+
+
+def rss_mib(devnet: Devnet) -> float:
+    """Resident memory of the largest node, helper processes included."""
+    sizes = [node.process.rss_bytes() for node in devnet.nodes if node.process is not None]
+    return max(sizes, default=0) / 2**20
+
+
+async def counters(devnet: Devnet) -> dict[str, float]:
+    """Every metric of all nodes together: family and labels → sum. Nodes that don't answer count nothing."""
+    total: dict[str, float] = {}
+    for node in devnet.nodes:
+        async with Connection(node.rpc) as connection:
+            try:
+                text = (await connection.get("/metrics")).decode()
+            except Unreachable:
+                continue
+        for name, value in parse_metrics(text).items():
+            total[name] = total.get(name, 0.0) + value
+    return total
+
+
+def parse_metrics(text: str) -> dict[str, float]:
+    """Samples of Prometheus' text format (version 0.0.4): name with labels → value."""
+    samples: dict[str, float] = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            name, _, value = line.rpartition(" ")
+            samples[name] = float(value)
+    return samples
+
+
+def grown(before: Mapping[str, float], after: Mapping[str, float], families: Sequence[str]) -> float | None:
+    """How much the counters of *families* (any labels) grew together; None if none of them exists."""
+    names = [name for name in after if name.partition("{")[0] in families]
+    return sum(after[name] - before.get(name, 0.0) for name in names) if names else None
