@@ -1,4 +1,4 @@
-"""Messages of several kinds on one wire: ``[tag, fields]``, where a kind's tag is its place in a table that only grows."""
+"""Messages of several kinds on one wire: ``[tag, fields]``; a kind's tag is its place in a table that only grows."""
 
 from __future__ import annotations
 

@@ -31,6 +31,7 @@ from node.sync_messages import (
     from_wire,
     to_wire,
 )
+from node.trust_root import TrustRoot
 from p2p.peer import Peer
 
 log = structlog.get_logger("sync")
@@ -45,14 +46,6 @@ ANSWER_S = 10.0
 DISTRUST_S = 30.0
 """How long a peer that did not answer, or lied, is not asked again."""
 LOOK_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class TrustRoot:
-    """The block that the invite link vouches for: the chain that we sync must contain it."""
-
-    height: int
-    block_id: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,9 @@ class Home:
         return self.path / "genesis.toml"
 
     @property
-    def invite(self) -> Path:
-        """The link by which this node joined, if it did."""
-        return self.path / "invite.txt"
+    def trust_root(self) -> Path:
+        """The block that the invite link vouched for, on a node that joined by one (JSON)."""
+        return self.path / "trust_root.json"
 
     @property
     def node_key(self) -> Path:

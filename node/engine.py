@@ -1,0 +1,193 @@
+"""The engine of a node: store, pool, consensus, gossip, sync and network put together. It hosts an application.
+
+Clock, dice and transport come from outside, so that a simulation can bring its own.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+import trio
+
+from consensus.application import Application
+from consensus.vote import VoteKind
+from node import consensus_messages, sync_messages, transaction_gossip
+from node.block_sync import BlockSync
+from node.config import Config
+from node.consensus_driver import ConsensusDriver
+from node.consensus_gossip import ConsensusGossip
+from node.execution import Executor
+from node.files import write_atomically
+from node.genesis import GenesisFile
+from node.heights import Heights
+from node.home import Home
+from node.mempool import Mempool, MempoolLimits
+from node.signer import Signer
+from node.store import Store
+from node.transaction_gossip import TransactionGossip
+from node.trust_root import TrustRoot
+from node.verifier import new_verifier
+from node.voice import Voice
+from node.wal import Wal
+from p2p.address import Endpoint, PeerAddress
+from p2p.address_book import AddressBook
+from p2p.handshake import Hello
+from p2p.limits import Limits
+from p2p.network import Network
+from p2p.transport import TcpTransport, Transport
+
+log = structlog.get_logger("node")
+
+CHANNELS = (consensus_messages.CHANNEL, transaction_gossip.CHANNEL, sync_messages.CHANNEL)
+
+
+def wall_clock_ms() -> int:
+    """This machine's clock, Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What an engine takes from the world."""
+
+    transport: Transport = field(default_factory=TcpTransport)
+    now_ms: Callable[[], int] = wall_clock_ms
+    dice: random.Random = field(default_factory=random.SystemRandom)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Belongings:
+    """What an engine owns on disk, opened by whoever closes it."""
+
+    home: Home
+    config: Config
+    genesis: GenesisFile
+    node_seed: bytes
+    store: Store
+    wal: Wal
+    signer: Signer | None
+    """None on a full node."""
+    trust_root: TrustRoot | None
+    """What the invite link vouches for, on a node that joined by one."""
+
+
+class Engine:
+    """Everything between the sockets of peers and the disk."""
+
+    def __init__(self, own: Belongings, app: Application, around: Surroundings) -> None:
+        self._own = own
+        chain = own.store.chain_state()
+        assert chain is not None, "the genesis has been written"
+        self.store = own.store
+        self.heights = Heights(own.store.height)
+        self._verifier = new_verifier(own.config.verify.processes)
+        self.mempool = Mempool(app, self._verifier, _mempool_limits(own.config), around.now_ms)
+        self.mempool.set_chain(own.store.state(), chain)
+        self.driver = ConsensusDriver(
+            store=own.store,
+            mempool=self.mempool,
+            executor=Executor(app, own.store),
+            wal=own.wal,
+            voice=Voice(own.signer, own.wal),
+            heights=self.heights,
+            now_ms=around.now_ms,
+        )
+        self._gossip = ConsensusGossip(
+            chain_id=own.genesis.chain_id,
+            driver=self.driver,
+            mempool=self.mempool,
+            store=own.store,
+            now_ms=around.now_ms,
+        )
+        self._sync = BlockSync(
+            chain_id=own.genesis.chain_id,
+            store=own.store,
+            mempool=self.mempool,
+            driver=self.driver,
+            gossip=self._gossip,
+            trust_root=own.trust_root,
+        )
+        self._transactions = TransactionGossip(self.mempool)
+        self.network = self._network(around)
+        if own.wal.cut_bytes:
+            log.warning("log_tail_cut", bytes=own.wal.cut_bytes)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Decides with its peers until cancelled; started once it listens. The first failure of a part ends all."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._verifier.run)
+            await nursery.start(self.driver.run)
+            await nursery.start(self.network.run)
+            await nursery.start(self._sync.run)
+            task_status.started()
+
+    def status(self) -> dict[str, Any]:
+        """Where consensus stands, as JSON-ready facts."""
+        height = self.driver.height
+        machine = height.machine
+        votes = {
+            f"{kind.name.lower()}s": {
+                address.hex(): vote.block_id.hex() if vote.block_id else None
+                for address, vote in sorted(machine.tally.votes(max(0, machine.round), kind).items())
+            }
+            for kind in VoteKind
+        }
+        return {
+            "height": height.number,
+            "round": machine.round,
+            "step": machine.step.name.lower(),
+            "proposer": height.parent.validators.proposer(max(0, machine.round)).address.hex(),
+            "locked_round": machine.locked_round,
+            "locked_block_id": machine.locked_block_id.hex() if machine.locked_block_id else None,
+            "valid_round": machine.valid_round,
+            "valid_block_id": machine.valid_block_id.hex() if machine.valid_block_id else None,
+            **votes,
+            "catching_up": self._sync.catching_up,
+            "equivocations": self.driver.equivocations,
+        }
+
+    def _network(self, around: Surroundings) -> Network:
+        own, p2p = self._own, self._own.config.p2p
+        book_file = own.home.addresses
+        return Network(
+            seed=own.node_seed,
+            hello=Hello(
+                chain_id=own.genesis.chain_id,
+                genesis_hash=own.genesis.hash,
+                moniker=own.config.moniker,
+                listen_address=p2p.external_address or None,
+            ),
+            channels=CHANNELS,
+            services={
+                "consensus": self._gossip.serve,
+                "transactions": self._transactions.serve,
+                "sync": self._sync.serve,
+            },
+            transport=around.transport,
+            book=AddressBook(
+                dice=around.dice,
+                save=lambda data: write_atomically(book_file, data),
+                saved=book_file.read_bytes() if book_file.exists() else b"",
+            ),
+            limits=Limits(
+                inbound_max=p2p.inbound_peers_max,
+                outbound_max=p2p.outbound_peers_max,
+                per_host_max=p2p.peers_per_host_max,
+            ),
+            persistent_peers=[PeerAddress.parse(text) for text in p2p.persistent_peers],
+            listen_addr=Endpoint.parse(p2p.listen),
+            clock=around.now_ms,
+            dice=around.dice,
+        )
+
+
+def _mempool_limits(config: Config) -> MempoolLimits:
+    pool = config.mempool
+    return MempoolLimits(
+        transactions_max=pool.transactions_max, bytes_max=pool.bytes_max, per_sender_max=pool.per_sender_max
+    )
