@@ -184,8 +184,11 @@ def _require_set(validators: ValidatorSet, expected_hash: bytes) -> None:
 def _check_header(trusted: Trusted, light_block: LightBlock, now_ms: int, params: Params) -> None:
     header, commit = light_block.header, light_block.commit
     expiry_ms = trusted.time_ms + params.trusting_period_ms
-    fresh = trusted.height == 0 or now_ms < expiry_ms
-    _require(fresh, "expired", f"trust in height {trusted.height} ended at {expiry_ms} ms; a fresh invite is needed")
+    _require(
+        now_ms < expiry_ms,
+        "expired",
+        f"trust in height {trusted.height} ended at {expiry_ms} ms; a fresh invite is needed",
+    )
     same_chain = header.chain_id == trusted.chain_id
     _require(same_chain, "chain_id", f"chain {header.chain_id!r}, expected {trusted.chain_id!r}")
     after = header.time_ms > trusted.time_ms or (trusted.height == 0 and header.time_ms == trusted.time_ms)

@@ -18,6 +18,7 @@ from consensus.chain import (
     check_block,
     commit_from_votes,
     commit_hash,
+    contents_belong,
     params_hash,
     results_hash,
     transactions_root,
@@ -428,11 +429,11 @@ def test_former_sets_stay_while_evidence_can_rest_on_them() -> None:
     chain = Chain(params=params)
     chain.extend()
     chain.extend(updates=[update(5, 1)])  # in force from height 3 on; the first set was until 2
-    assert chain.state.former_sets == (FormerSet(1, 2, chain.state.time_ms),)
+    assert list(chain.state.former_sets) == [FormerSet(1, 2, chain.state.time_ms)]
     chain.extend(4)  # too old in blocks, not in time
     assert table(leaf_after(chain), "members") == [1, 3]
     chain.extend(time_ms=chain.state.time_ms + params.evidence_age_ms)
-    assert chain.state.former_sets == ()
+    assert not chain.state.former_sets
     assert table(leaf_after(chain), "members") == [3]
     assert chain.state.set_since == 3
 
@@ -473,6 +474,19 @@ def test_hours_beyond_the_evidence_window_are_forgotten() -> None:
     assert table(leaf_after(chain), "hour") == [hour + window + 2]
     chain.extend(time_ms=(hour + 10_000) * HOUR_MS)
     assert table(leaf_after(chain), "hour") == [hour + 10_000]
+
+
+def test_contents_that_were_changed_on_the_way_do_not_belong(chain: Chain) -> None:
+    """A verdict on a block is one on its id only if all parts are those of its header."""
+    block, _ = chain.next_block(ids=[ID])
+    assert contents_belong(block)
+    for parts in (
+        {"last_commit": None},
+        {"transaction_ids": ()},
+        {"evidence": (1,)},
+        {"module_roots": (ModuleRoot("münze", bytes(32)),)},
+    ):
+        assert not contents_belong(replace(block, **parts))
 
 
 def test_lists_are_hashed_as_rfc_6962_says() -> None:
