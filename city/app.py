@@ -1,0 +1,204 @@
+"""The town: an application made of modules."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import entry_points
+from typing import Any, cast
+
+from city.admission import check, check_nonce_for_pool
+from city.execution import BlockExecution, fee_policy
+from city.genesis import first_state
+from city.questions import Questions
+from city.register import Register
+from city.schema import describe_town
+from city.sdk.fees import FeePolicy
+from city.sdk.forms import BadJson, Forms, MessageForms, raw_to_json
+from city.sdk.module import Module
+from city.sdk.refusal import TEXTS
+from city.sdk.runtime import Moment, Registry, Reporter, Runtime, ignore_fault
+from city.sdk.weights import Meter
+from consensus.application import (
+    Admission,
+    BlockInfo,
+    Event,
+    Genesis,
+    ProofTarget,
+    QueryRefused,
+    State,
+)
+from consensus.codec import BadMessage
+from consensus.params import CITY, Params
+from consensus.shape import INTEGER_MAX
+from consensus.transaction import Message, Transaction
+
+MODULES_GROUP = "allting.modules"
+UNKNOWN_MESSAGE = "query.unknown_message"
+BAD_ARGUMENTS = "query.bad_arguments"
+
+
+class Town:
+    """See `consensus.application.Application`. Without *modules*, those that the entry points ``allting.modules`` name."""
+
+    name = "town"
+    version = 1
+
+    def __init__(self, modules: Sequence[type[Module]] | None = None, *, report: Reporter = ignore_fault) -> None:
+        found = _installed_modules() if modules is None else tuple(modules)
+        self.report = report
+        """Is told of every defect of a module, with its traceback; the node sets it to its log."""
+        self._registry = Registry.of((Register, *(kind for kind in found if kind is not Register)))
+        self._forms = Forms(MessageForms(self._read_message, self.message_to_json))
+        self._questions = Questions(self._registry, self._forms)
+        self._declarations = {kind.name: kind.declaration for kind in self._registry.modules}
+        self.module_names = tuple(sorted(self._declarations))
+        purses = [kind for kind in self._registry.modules if issubclass(kind, FeePolicy)]
+        assert len(purses) <= 1, "a town has at most one module that keeps the purse"
+        self._fees = cast("type[FeePolicy] | None", purses[0] if purses else None)
+        self._refusals = dict(TEXTS)
+        for declared in self._declarations.values():
+            self._refusals.update(declared.refusals)
+            for table in declared.tables:
+                self._refusals[f"{declared.name}.{table}_absent"] = f"there is no such row in {table}"
+                self._refusals[f"{declared.name}.{table}_present"] = f"there is such a row in {table} already"
+        self._pool = Runtime(self._registry, Nothing(), Moment("", 0, 0, CITY), Meter(INTEGER_MAX))
+        self._pool_fees = fee_policy(self._pool, self._fees)
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """Module → version, as installed."""
+        return {kind.name: kind.version for kind in self._registry.modules}
+
+    def genesis(self, document: Mapping[str, Any], *, chain_id: str, time_ms: int, params: Params) -> Genesis:
+        """The first state, from the genesis file's ``town`` table. Raises ValueError naming the offending key."""
+        return first_state(
+            document, self._registry, self._forms, Nothing(), chain_id=chain_id, time_ms=time_ms, params=params
+        )
+
+    def admit(self, transaction: Transaction, state: State, *, time_ms: int, params: Params) -> Admission:
+        """Raises Inadmissible unless a block at *time_ms* could hold *transaction*, now or when its nonce's turn comes.
+
+        The chain's name is the node's to check here: only a block knows it.
+        """
+        body = transaction.body
+        self._pool.renew(state, Moment(body.chain_id, 0, time_ms, params))
+        terms = check(transaction, self._pool, self._pool_fees)
+        check_nonce_for_pool(body.nonce, terms.next_nonce)
+        return Admission(
+            sender=terms.sender, next_nonce=terms.next_nonce, weight_max=terms.weight_max, priority=body.fee
+        )
+
+    def execute(self, state: State, block: BlockInfo) -> BlockExecution:
+        """The execution of *block* over *state*, not begun."""
+        return BlockExecution(self._registry, self._fees, state, block, self.report)
+
+    def next_due_ms(self, state: State) -> int | None:
+        """When scheduled work is due next, block time in ms; None: never."""
+        first = self._register(state).queue.first()
+        return None if first is None else first[0][0]
+
+    def query(self, path: str, args: Mapping[str, Any], state: State, *, height: int, time_ms: int) -> Any:
+        """The answer to *path* (``module/query``) as JSON-ready data. Raises QueryRefused."""
+        return self._questions.ask(path, args, state, height=height, time_ms=time_ms)
+
+    def proof_targets(self, path: str, args: Mapping[str, Any]) -> Sequence[ProofTarget]:
+        """The entries that prove the answer. Raises QueryRefused where this query can't be proved."""
+        return self._questions.targets(path, args)
+
+    def answer_from_proof(self, path: str, args: Mapping[str, Any], values: Sequence[bytes | None]) -> Any:
+        """The answer to *path*, from the proved *values* of `proof_targets` alone (None: proved absent)."""
+        return self._questions.from_proof(path, args, values)
+
+    def messages_from_json(self, messages: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
+        """Messages such as ``{"coin.send": {"to": "ting1…", "amount": 5}}``, checked. Raises QueryRefused."""
+        if not isinstance(messages, (list, tuple)):
+            raise QueryRefused(BAD_ARGUMENTS, "messages: expected an array")
+        try:
+            return tuple(self._read_message(message, f"messages[{i}]") for i, message in enumerate(messages))
+        except UnknownMessage as error:
+            raise QueryRefused(UNKNOWN_MESSAGE, str(error)) from None
+        except BadJson as error:
+            raise QueryRefused(BAD_ARGUMENTS, str(error)) from None
+
+    def message_to_json(self, message: Message) -> Any:
+        """The reverse of `messages_from_json`, for display; for an unknown or unreadable message its raw fields."""
+        name = f"{message.module}.{message.name}"
+        handler = self._registry.handlers.get((message.module, message.name))
+        if handler is not None:
+            try:
+                arguments = handler.signature.read(message.args)
+            except BadMessage:
+                return {name: raw_to_json(message.args)}
+            return {name: self._forms.write_arguments(handler.signature, arguments)}
+        return {name: raw_to_json(message.args)}
+
+    def event_to_json(self, event: Event) -> Any:
+        """``{"module", "name", field: value, …}``, for display; an unknown event's fields are numbered."""
+        declared = self._declarations.get(event.module)
+        kinds = [] if declared is None else [kind for kind in declared.events.values() if kind.name == event.name]
+        shown: dict[str, Any] = {"module": event.module, "name": event.name}
+        if not kinds:
+            return {**shown, "fields": raw_to_json(event.fields)}
+        hints = typing.get_type_hints(kinds[0].kind, include_extras=True)
+        fields = cast("tuple[Any, ...]", event.fields)
+        for (field, read), value in zip(kinds[0].readers.items(), fields, strict=True):
+            shown[field] = self._forms.of(hints[field]).write(read(value))
+        return shown
+
+    def refusal_text(self, code: str) -> str | None:
+        """The sentence behind a result code, if it is this application's."""
+        return self._refusals.get(code)
+
+    def describe(self) -> dict[str, Any]:
+        """Modules, messages, queries, events, parameters, refusals with JSON Schema."""
+        return describe_town(self._registry, self._forms, name=self.name, version=self.version)
+
+    def broken_invariants(self, state: State) -> list[str]:
+        """``module.invariant`` of every invariant that does not hold in *state*. Looks at everything: for tests and devnets."""
+        runtime = Runtime(self._registry, state, Moment("", 0, 0, CITY), Meter(INTEGER_MAX))
+        return [
+            f"{name}.{invariant}"
+            for name, module in sorted(runtime.modules.items())
+            for invariant in module.declaration.invariants
+            if not getattr(module, invariant)()
+        ]
+
+    def _register(self, state: State) -> Register:
+        self._pool.renew(state, Moment("", 0, 0, CITY))
+        return cast(Register, self._pool.modules["town"])
+
+    def _read_message(self, given: Any, where: str) -> Message:
+        if not isinstance(given, Mapping) or len(given) != 1:
+            raise BadJson(where, 'expected an object such as {"coin.send": {"to": "ting1…", "amount": 5}}')
+        ((full_name, given_args),) = given.items()
+        module, _, name = str(full_name).partition(".")
+        handler = self._registry.handlers.get((module, name))
+        if handler is None:
+            raise UnknownMessage(where, f"this town has no message {full_name}")
+        arguments = self._forms.read_arguments(handler.signature, given_args, f"{where}.{full_name}")
+        return Message(module, name, handler.signature.write(arguments))
+
+
+class UnknownMessage(BadJson):
+    """There is no such message."""
+
+
+class Nothing:
+    """The state before the genesis: empty."""
+
+    def get(self, module: str, key: bytes) -> bytes | None:
+        """None."""
+        return None
+
+    def scan(
+        self, module: str, start: bytes, stop: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """No rows."""
+        return iter(())
+
+
+def _installed_modules() -> tuple[type[Module], ...]:
+    """The modules that the installed packages bring, by name."""
+    found = sorted(entry_points(group=MODULES_GROUP), key=lambda entry: entry.name)
+    return tuple(entry.load() for entry in found)

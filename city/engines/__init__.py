@@ -1,0 +1,1 @@
+"""Mechanisms that several modules share; empty until two modules need the same one."""

@@ -1,0 +1,1 @@
+"""The town's modules, one file each."""

@@ -1,0 +1,280 @@
+"""Who makes the blocks: operators apply, a passed proposal admits, changes of power are spread over blocks."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from city.sdk import (
+    U63,
+    Address,
+    Cell,
+    Context,
+    Length,
+    Limit,
+    Module,
+    Page,
+    PublicKey,
+    Range,
+    Record,
+    Refusal,
+    Table,
+    end_of_block,
+    event,
+    genesis,
+    invariant,
+    message,
+    query,
+    replace,
+    scheduled,
+)
+
+MEMBERS_MAX = 256
+POWER_MAX = 10**9
+PENDING_MAX = 1_000
+Power = Annotated[int, Range(1, POWER_MAX)]
+NodeName = Annotated[str, Length(70)]
+
+
+class Member(Record):
+    """One validator."""
+
+    power: Power
+    operator: Address
+    """Whose account answers for it."""
+    name: NodeName
+
+
+class Candidate(Record):
+    """Who wants to be a validator."""
+
+    operator: Address
+    name: NodeName
+
+
+class Change(Record):
+    """A decided change that has not come into force."""
+
+    public_key: PublicKey
+    power: Annotated[int, Range(0, POWER_MAX)]
+    """0: it leaves."""
+    operator: Address
+    name: NodeName
+
+
+class GenesisMember(Record):
+    """A validator of the first hour."""
+
+    public_key: PublicKey
+    power: Power
+    operator: Address
+    name: NodeName = ""
+
+
+@event
+class Applied:
+    """Somebody wants to be a validator."""
+
+    public_key: PublicKey
+    operator: Address
+    name: NodeName
+
+
+@event
+class ApplicationWithdrawn:
+    """Somebody does not want to be a validator any more."""
+
+    public_key: PublicKey
+
+
+@event
+class ChangeDecided:
+    """A validator's power will change; 0: it will leave."""
+
+    public_key: PublicKey
+    power: U63
+
+
+@event
+class PowerChanged:
+    """From the next height on the validator has this power; 0: it has left."""
+
+    public_key: PublicKey
+    power: U63
+    operator: Address
+
+
+@event
+class ChangeDropped:
+    """A decided change could not come into force: the set would have been empty or too large."""
+
+    public_key: PublicKey
+    power: U63
+
+
+class Validators(Module):
+    """The validator set, by the town's decision."""
+
+    name, version = "validators", 1
+
+    members = Table(PublicKey, Member)
+    candidates = Table(PublicKey, Candidate)
+    changes = Table(int, Change)
+    next_change = Cell(U63, 0)
+
+    known = Refusal("this key is a validator's or a candidate's already")
+    unknown = Refusal("this key is no validator's, and none is coming")
+    no_candidate = Refusal("nobody has applied with this key")
+    not_operator = Refusal("only the operator may do this")
+    too_many_changes = Refusal("too many changes wait already; try again in a later block")
+
+    @message
+    def apply(self, ctx: Context, *, public_key: PublicKey, name: NodeName) -> None:
+        """Ask to become a validator with your node's consensus key; a proposal with `validators.admit` decides."""
+        if public_key in self.members or public_key in self.candidates:
+            raise self.known()
+        self.candidates.insert(public_key, Candidate(operator=ctx.sender, name=name))
+        ctx.emit(Applied(public_key=public_key, operator=ctx.sender, name=name))
+
+    @message
+    def withdraw(self, ctx: Context, *, public_key: PublicKey) -> None:
+        """Take your application back."""
+        if self._candidate(public_key).operator != ctx.sender:
+            raise self.not_operator()
+        self.candidates.remove(public_key)
+        ctx.emit(ApplicationWithdrawn(public_key=public_key))
+
+    @message(authority="governance")
+    def admit(self, ctx: Context, *, public_key: PublicKey, power: Power = 10) -> None:
+        """Make a candidate a validator."""
+        candidate = self._candidate(public_key)
+        self.candidates.remove(public_key)
+        self._decide(ctx, public_key, power, candidate.operator, candidate.name)
+
+    @message(authority="governance")
+    def set_power(self, ctx: Context, *, public_key: PublicKey, power: Power) -> None:
+        """Change a validator's power."""
+        member = self._member(public_key)
+        self._decide(ctx, public_key, power, member.operator, member.name)
+
+    @message(authority="governance")
+    def remove(self, ctx: Context, *, public_key: PublicKey) -> None:
+        """Make a validator leave."""
+        member = self._member(public_key)
+        self._decide(ctx, public_key, 0, member.operator, member.name)
+
+    @message
+    def resign(self, ctx: Context, *, public_key: PublicKey) -> None:
+        """Leave the set with your validator."""
+        member = self._member(public_key)
+        if member.operator != ctx.sender:
+            raise self.not_operator()
+        self._decide(ctx, public_key, 0, member.operator, member.name)
+
+    @query
+    def validator_set(self) -> Page[PublicKey, Member]:
+        """All validators, by public key."""
+        return self.members.page()
+
+    @query
+    def validator(self, *, public_key: PublicKey) -> Member | None:
+        """One validator."""
+        return self.members.get(public_key)
+
+    @query
+    def applications(self, *, after: PublicKey | None = None, limit: Limit = 50) -> Page[PublicKey, Candidate]:
+        """Who wants to be a validator."""
+        return self.candidates.page(after, limit)
+
+    @query
+    def decided_changes(self, *, limit: Limit = 50) -> Page[int, Change]:
+        """Changes that have not come into force, in the order in which they will."""
+        return self.changes.page(limit=limit)
+
+    @end_of_block(changes)
+    def carry_out_changes(self, ctx: Context) -> None:
+        """Changes come into force in the order of their decision, up to a third of the set's power in one block, the first always."""
+        members = dict(self.members.page().rows)
+        total = sum(member.power for member in members.values())
+        moved = 0
+        changed: list[bytes] = []
+        for number, change in self.changes.page().rows:
+            before = members[change.public_key].power if change.public_key in members else 0
+            step = abs(change.power - before)
+            if change.public_key in changed or (changed and 3 * (moved + step) > total):
+                # Whoever waits for the rest need not wait for somebody else's transaction or the heartbeat.
+                ctx.schedule(ctx.time, self.go_on)
+                break
+            self.changes.remove(number)
+            if self._fits(members, change):
+                self._carry_out(ctx, members, change)
+                changed.append(change.public_key)
+                moved += step
+            else:
+                ctx.emit(ChangeDropped(public_key=change.public_key, power=change.power))
+
+    @scheduled
+    def go_on(self, ctx: Context) -> None:
+        """A block is made, at whose end the next changes come into force."""
+
+    @genesis
+    def begin(self, ctx: Context, *, members: tuple[GenesisMember, ...] = ()) -> None:
+        """The validators of the first hour."""
+        for member in members:
+            self.members.insert(
+                member.public_key, Member(power=member.power, operator=member.operator, name=member.name)
+            )
+            ctx.update_validator(member.public_key, member.power)
+
+    @invariant
+    def no_candidate_is_a_member(self) -> bool:
+        """Nobody is a validator and a candidate at once, and the set has a size that the engine takes."""
+        members = [key for key, _ in self.members.all()]
+        return len(members) <= MEMBERS_MAX and not any(key in self.candidates for key in members)
+
+    def _candidate(self, public_key: bytes) -> Candidate:
+        candidate = self.candidates.get(public_key)
+        if candidate is None:
+            raise self.no_candidate()
+        return candidate
+
+    def _member(self, public_key: bytes) -> Member:
+        """The validator as it will be when every decided change is in force."""
+        latest = self.members.get(public_key)
+        for _, change in self.changes.page().rows:
+            if change.public_key == public_key:
+                latest = _member_after(change)
+        if latest is None:
+            raise self.unknown()
+        return latest
+
+    def _decide(self, ctx: Context, public_key: bytes, power: int, operator: bytes, name: str) -> None:
+        if len(self.changes.page().rows) >= PENDING_MAX:
+            raise self.too_many_changes()
+        number = self.next_change.value
+        self.next_change.value = number + 1
+        self.changes.insert(number, Change(public_key=public_key, power=power, operator=operator, name=name))
+        ctx.emit(ChangeDecided(public_key=public_key, power=power))
+
+    def _fits(self, members: dict[bytes, Member], change: Change) -> bool:
+        """Whether the set is neither empty nor too large after *change*, and whether it changes anything."""
+        if change.power:
+            return change.public_key in members or len(members) < MEMBERS_MAX
+        return change.public_key in members and len(members) > 1
+
+    def _carry_out(self, ctx: Context, members: dict[bytes, Member], change: Change) -> None:
+        key = change.public_key
+        after = _member_after(change)
+        if after is None:
+            del members[key]
+            self.members.remove(key)
+        else:
+            members[key] = after if key not in members else replace(members[key], power=after.power)
+            self.members[key] = members[key]
+        ctx.update_validator(key, change.power)
+        ctx.emit(PowerChanged(public_key=key, power=change.power, operator=change.operator))
+
+
+def _member_after(change: Change) -> Member | None:
+    if change.power == 0:
+        return None
+    return Member(power=change.power, operator=change.operator, name=change.name)

@@ -1,0 +1,82 @@
+"""State keys: table name ‖ 00 ‖ parts; integers as 8 bytes big-endian, others after a 2-byte length (DESIGN §5)."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from city.sdk.refusal import OVERFLOW, refused
+from consensus.shape import INTEGER_MAX
+
+Encoder = Callable[[Any], bytes]
+Decoder = Callable[[bytes], Any]
+
+
+def table_prefix(name: str) -> bytes:
+    """Where the rows of table *name* begin."""
+    return name.encode("ascii") + b"\x00"
+
+
+def after_prefix(prefix: bytes) -> bytes:
+    """The first key after every key that begins with *prefix*, which holds a byte other than ff."""
+    stripped = prefix.rstrip(b"\xff")
+    return stripped[:-1] + bytes([stripped[-1] + 1])
+
+
+def encode_part(part: object) -> bytes:
+    """One part of a key: an int in 0…2^63-1 (refused as overflow outside), bytes or text of at most 65,535 bytes."""
+    kind = type(part)
+    if kind is int:
+        if not 0 <= part <= INTEGER_MAX:  # type: ignore[operator]  # an int, as just seen
+            raise refused(OVERFLOW)
+        return part.to_bytes(8, "big")  # type: ignore[attr-defined]
+    data = part.encode("utf-8") if kind is str else part  # type: ignore[attr-defined]
+    if type(data) is not bytes:
+        raise TypeError(f"{kind.__name__} can't be part of a key")
+    return len(data).to_bytes(2, "big") + data
+
+
+def encode_parts(key: object) -> bytes:
+    """All parts of *key*: a tuple of parts, or a single part."""
+    if type(key) is tuple:
+        return b"".join([encode_part(part) for part in key])
+    return encode_part(key)
+
+
+def part_types(annotation: object) -> tuple[Any, ...]:
+    """The annotated types of a key's parts."""
+    if typing.get_origin(annotation) is tuple:
+        return typing.get_args(annotation)
+    return (annotation,)
+
+
+def decoder_of(annotation: object) -> Callable[[bytes, int], tuple[Any, int]]:
+    """Reads a key of type *annotation* from bytes at an offset: the key, and the offset after it."""
+    bases = tuple(_base(part) for part in part_types(annotation))
+    whole = typing.get_origin(annotation) is tuple
+
+    def decode(data: bytes, offset: int) -> tuple[Any, int]:
+        parts = []
+        for base in bases:
+            part, offset = _decode_part(base, data, offset)
+            parts.append(part)
+        return (tuple(parts) if whole else parts[0]), offset
+
+    return decode
+
+
+def _base(annotation: Any) -> type:
+    base = typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation
+    if base not in (int, bytes, str):
+        raise TypeError(f"a key's part is an int, bytes or text, not {annotation!r}")
+    return base  # type: ignore[no-any-return]
+
+
+def _decode_part(base: type, data: bytes, offset: int) -> tuple[Any, int]:
+    if base is int:
+        return int.from_bytes(data[offset : offset + 8], "big"), offset + 8
+    start = offset + 2
+    stop = start + int.from_bytes(data[offset:start], "big")
+    part = data[start:stop]
+    return (part.decode("utf-8") if base is str else part), stop

@@ -1,0 +1,198 @@
+"""Where modules run: their rows over one committed state, the weight used, who calls whom, and what has happened so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from city.sdk.module import Handler, Module
+from city.sdk.refusal import FAULT, NOT_AUTHORISED, TOO_DEEP, Refused, refused
+from city.sdk.space import Journal, Space, roll_back
+from city.sdk.weights import CALL, EVENT, EVENT_BYTE, MESSAGE, Meter
+from consensus.application import Event, State
+from consensus.codec import encode
+from consensus.params import Params
+from consensus.transaction import Message
+from consensus.validators import Update
+
+if TYPE_CHECKING:
+    from city.sdk.context import Context
+
+DEPTH_MAX = 16
+"""Modules that call each other: this deep, no deeper."""
+AUTHORITY_RESERVE = 500_000
+"""Weight that the messages of a proposal leave, so that its outcome can be written down."""
+
+Reporter = Callable[[str, BaseException], None]
+"""Takes the name of what failed and the exception with its traceback; nothing of it is hashed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When and where modules run."""
+
+    chain_id: str
+    height: int
+    time_ms: int
+    params: Params
+    """The engine's, in force at this height."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A point to which a runtime can go back."""
+
+    journal: int
+    events: int
+    stack: int
+    updates: tuple[Update, ...]
+    params: Params | None
+
+
+@dataclass(slots=True)
+class Decided:
+    """What modules decided for the engine."""
+
+    updates: tuple[Update, ...] = ()
+    params: Params | None = None
+
+
+def ignore_fault(what: str, error: BaseException) -> None:
+    """Reports to nobody: for queries and tests that look at results only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """The modules of a town and what they declare: computed once, shared by all executions."""
+
+    modules: tuple[type[Module], ...]
+    """Each after those that it uses."""
+    handlers: dict[tuple[str, str], Handler] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, modules: Sequence[type[Module]]) -> Registry:
+        """The registry of *modules*, in an order in which each stands after those that it uses."""
+        ordered: list[type[Module]] = []
+        for module in sorted(modules, key=lambda kind: kind.name):
+            _place(module, ordered, ())
+        missing = sorted(kind.name for kind in ordered if kind not in modules)
+        if missing:
+            raise ValueError(f"modules are used but not part of the town: {', '.join(missing)}")
+        handlers = {
+            (kind.name, name): handler for kind in ordered for name, handler in kind.declaration.messages.items()
+        }
+        return cls(tuple(ordered), handlers)
+
+
+def _place(module: type[Module], ordered: list[type[Module]], path: tuple[str, ...]) -> None:
+    if module.name in path:
+        raise ValueError(f"modules use each other in a circle: {' → '.join((*path, module.name))}")
+    if module in ordered:
+        return
+    for used in module.declaration.uses.values():
+        _place(used, ordered, (*path, module.name))
+    ordered.append(module)
+
+
+class Runtime:
+    """One execution's (or query's) modules."""
+
+    __slots__ = ("decided", "events", "journal", "meter", "modules", "moment", "registry", "report", "spaces", "stack")
+
+    def __init__(
+        self, registry: Registry, state: State, moment: Moment, meter: Meter, report: Reporter = ignore_fault
+    ) -> None:
+        self.registry = registry
+        self.moment = moment
+        self.meter = meter
+        self.report = report
+        self.journal: Journal = []
+        self.events: list[Event] = []
+        self.stack: list[str] = []
+        self.decided = Decided()
+        self.spaces = {kind.name: Space(kind.name, state, meter, self.journal) for kind in registry.modules}
+        self.modules: dict[str, Module] = {
+            kind.name: kind.bound(self, self.spaces[kind.name]) for kind in registry.modules
+        }
+        for module in self.modules.values():
+            module.link(self)
+
+    def renew(self, state: State, moment: Moment) -> None:
+        """The same modules read *state* at *moment* from now on; for reading only."""
+        self.moment = moment
+        for space in self.spaces.values():
+            space.renew(state)
+        self.journal.clear()
+        self.meter.used = 0
+        self.stack.clear()
+
+    def mark(self) -> Mark:
+        """Where things stand now."""
+        return Mark(len(self.journal), len(self.events), len(self.stack), self.decided.updates, self.decided.params)
+
+    def roll_back(self, mark: Mark) -> None:
+        """Everything since *mark* is undone, but not the weight that it used."""
+        roll_back(self.journal, mark.journal)
+        del self.events[mark.events :]
+        del self.stack[mark.stack :]
+        self.decided.updates = mark.updates
+        self.decided.params = mark.params
+
+    def settle(self) -> None:
+        """What was written so far can't be rolled back any more."""
+        self.journal.clear()
+
+    def enter(self, module: str) -> None:
+        """*module* runs now, called by the one that ran before."""
+        self.meter.spend(CALL)
+        if len(self.stack) >= DEPTH_MAX:
+            raise refused(TOO_DEEP)
+        self.stack.append(module)
+
+    def leave(self) -> None:
+        """The caller runs again."""
+        self.stack.pop()
+
+    def emit(self, event: object) -> None:
+        """*event* is noted in the name of the module that runs. TypeError if that module does not declare it."""
+        module = self.stack[-1]
+        kind = self.modules[module].declaration.events.get(type(event))
+        if kind is None:
+            raise TypeError(f"{module} declares no event {type(event).__name__} above its class")
+        fields = kind.write(event)
+        self.meter.spend(EVENT + EVENT_BYTE * len(encode(fields)))
+        self.events.append(Event(module, kind.name, fields))
+
+    def carry(self, message: Message, context: Context) -> None:
+        """The handler of *message* has run. Raises Refused; BadMessage for arguments that were not checked before."""
+        handler = self.registry.handlers[message.module, message.name]
+        self.meter.spend(MESSAGE)
+        if handler.mark.authority is not None and handler.mark.authority != context.authority:
+            raise refused(NOT_AUTHORISED)
+        self.call(handler, context, handler.signature.read(message.args))
+
+    def call(self, handler: Handler, context: Context, arguments: dict[str, Any]) -> None:
+        """*handler* has run in its module."""
+        self.enter(handler.module)
+        handler.function(self.modules[handler.module], context, **arguments)
+        self.leave()
+
+    def attempt(self, what: str, work: Callable[[], None]) -> str:
+        """*work* is done and "" is returned, or nothing changed and its code is. Used weight stays used.
+
+        MemoryError and RecursionError are no result: they leave (DESIGN §3).
+        """
+        mark = self.mark()
+        try:
+            work()
+        except Refused as refusal:
+            self.roll_back(mark)
+            return refusal.code
+        except (MemoryError, RecursionError):
+            raise
+        except Exception as error:  # noqa: BLE001  # a defect of a module must come out alike on every node, as a result
+            self.report(what, error)
+            self.roll_back(mark)
+            return FAULT
+        return ""

@@ -1,0 +1,74 @@
+"""The arguments of a message, a query or scheduled work, read off its function: names, types, defaults, and their wire form.
+
+On the wire they are an array in declared order. Arguments with a default that come last are left out where they have it, and an
+explicit trailing default is refused, so that each call has one encoding and a new version may add optional arguments at the end.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from city.sdk.values import checker_of
+from consensus.codec import BadMessage, Wire
+from consensus.shape import shape_of
+
+REQUIRED = inspect.Parameter.empty
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One declared argument."""
+
+    name: str
+    type: Any
+    default: Any
+    """`REQUIRED` if it has none."""
+
+
+class Signature:
+    """The keyword arguments of one function, compiled once at import."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        hints = typing.get_type_hints(function, include_extras=True)
+        parameters = [
+            p for p in inspect.signature(function).parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY
+        ]
+        self.arguments = tuple(Argument(p.name, hints[p.name], p.default) for p in parameters)
+        self.returns: Any = hints.get("return")
+        self.names = tuple(argument.name for argument in self.arguments)
+        self._readers = tuple((a.name, shape_of(a.type).from_wire) for a in self.arguments)
+        self._total = len(self.arguments)
+        self.required = sum(argument.default is REQUIRED for argument in self.arguments)
+        self._defaults = tuple(argument.default for argument in self.arguments)
+        assert all(default is REQUIRED for default in self._defaults[: self.required]), (
+            f"{function.__qualname__}: arguments with a default come last"
+        )
+
+    def read(self, args: object) -> dict[str, Any]:
+        """The arguments behind their wire form. Raises BadMessage, naming the argument."""
+        if type(args) is not tuple or not self.required <= len(args) <= self._total:
+            raise BadMessage(f"expected an array of {self._expected()} arguments: {', '.join(self.names)}")
+        given = len(args)
+        values: dict[str, Any] = {}
+        for (name, read), item in zip(self._readers, args, strict=False):
+            try:
+                values[name] = read(item)
+            except BadMessage as error:
+                raise BadMessage(f"{name}: {error}", error.code) from None
+        if given > self.required and values[self.names[given - 1]] == self._defaults[given - 1]:
+            raise BadMessage(f"{self.names[given - 1]}: a trailing argument with its default is left out")
+        return values
+
+    def write(self, values: Mapping[str, Any]) -> tuple[Wire, ...]:
+        """The wire form of *values* (name → typed value; what is not named has its default)."""
+        items = [values.get(a.name, a.default) for a in self.arguments]
+        while len(items) > self.required and items[-1] == self._defaults[len(items) - 1]:
+            items.pop()
+        return tuple(checker_of(a.type)(item) for a, item in zip(self.arguments, items, strict=False))
+
+    def _expected(self) -> str:
+        return str(self._total) if self.required == self._total else f"{self.required} to {self._total}"

@@ -1,0 +1,68 @@
+"""Values as bytes, checked before they are written: what is out of range is the refusal overflow, not a broken state."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable
+from functools import cache
+from typing import Annotated, Any
+
+from city.sdk.refusal import OVERFLOW, refused
+from consensus.codec import BadMessage, decode, encode
+from consensus.shape import MESSAGE_BYTES_MAX, Range, Wire, shape_of
+
+ToWire = Callable[[Any], Wire]
+
+
+@cache
+def writer_of(annotation: Any) -> Callable[[Any], bytes]:
+    """Turns a value of type *annotation* into its canonical bytes, checked."""
+    check = checker_of(annotation)
+    return lambda value: encode(check(value))
+
+
+@cache
+def checker_of(annotation: Any) -> ToWire:
+    """Turns a value of type *annotation* into its wire form.
+
+    The refusal overflow where a number or a length is out of its range; TypeError for a value of another type, which is a defect of
+    the module's.
+    """
+    if typing.get_origin(annotation) is Annotated:
+        base, *marks = typing.get_args(annotation)
+        if base is int and isinstance(marks[0], Range):
+            return _integer_checker(marks[0].low, marks[0].high)
+    shape = shape_of(annotation)
+    to_wire, from_wire = shape.to_wire, shape.from_wire
+
+    def check(value: Any) -> Wire:
+        wire = to_wire(value)
+        try:
+            from_wire(wire)
+        except BadMessage as error:
+            if error.code == "bad_message.out_of_range":
+                raise refused(OVERFLOW) from None
+            raise TypeError(str(error)) from None
+        return wire
+
+    return check
+
+
+def _integer_checker(low: int, high: int) -> ToWire:
+    """The same for a bare number: balances, counters and nonces are written most often."""
+
+    def check(value: Any) -> Wire:
+        if type(value) is not int:
+            raise TypeError(f"expected int, got {type(value).__name__}")
+        if not low <= value <= high:
+            raise refused(OVERFLOW)
+        return value
+
+    return check
+
+
+@cache
+def reader_of(annotation: Any) -> Callable[[bytes], Any]:
+    """Turns stored bytes back into a value of type *annotation*."""
+    from_wire = shape_of(annotation).from_wire
+    return lambda raw: from_wire(decode(raw, bytes_max=MESSAGE_BYTES_MAX))
