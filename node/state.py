@@ -1,0 +1,177 @@
+"""Values of the state: every version of every key, and the state of one height as an application reads it.
+
+A row of table ``values`` is ``module ‖ 00 ‖ escaped key ‖ 00 ‖ inverted height`` → ``01 ‖ value``, or ``00`` where the
+block at that height deleted the key. Escaping (00 → 00 FF) keeps the order of keys and lets no key be the beginning of
+another; the inverted height (2⁶³ - 1 - height) begins below 80, and puts the newest version first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import lmdb
+
+from consensus.application import STATE_KEY_BYTES_MAX, Changes, EngineFault
+from node.store_environment import Environment, failed
+
+VALUES = "values"
+_HEIGHT_BYTES = 8
+_AFTER_VERSIONS = b"\x80"
+_DELETED = b"\x00"
+_LIVE = b"\x01"
+_PAGE_FIRST, _PAGE_MAX = 16, 256
+
+
+class StateGone(LookupError):
+    """The state of that height is not here: pruned, or not yet decided. The text says which heights are."""
+
+
+class StateHorizon:
+    """Which heights' state can be read: those from `oldest` to `latest`, both included."""
+
+    def __init__(self, oldest: int, latest: int) -> None:
+        self.oldest = oldest
+        self.latest = latest
+
+    def check(self, height: int) -> None:
+        """Raises StateGone unless the state of *height* can be read."""
+        if not self.oldest <= height <= self.latest:
+            raise StateGone(f"the state of height {height} is not kept; this node has heights {self}")
+
+    def __str__(self) -> str:
+        return f"{self.oldest} to {self.latest}"
+
+
+class StoredState:
+    """The committed state of one height (`consensus.application.State`). Cheap to make; holds nothing open.
+
+    Raises StateGone once the height is pruned, EngineFault on I/O errors.
+    """
+
+    def __init__(self, environment: Environment, horizon: StateHorizon, height: int) -> None:
+        horizon.check(height)
+        self.height = height
+        """The height whose state this is."""
+        self._environment = environment
+        self._horizon = horizon
+        self._inverted = _inverted(height)
+
+    def get(self, module: str, key: bytes) -> bytes | None:
+        """The value of *key* in *module*, None if absent."""
+        if self.height < self._horizon.oldest:
+            self._horizon.check(self.height)
+        if len(key) > STATE_KEY_BYTES_MAX:
+            return None
+        prefix = value_prefix(module, key)
+        try:
+            cursor = self._environment.cursor(VALUES)
+            if not cursor.set_range(prefix + self._inverted):
+                return None
+            found, row = cursor.item()
+        except lmdb.Error as error:
+            raise EngineFault(str(failed(self._environment.path, error))) from error
+        return row[1:] if found.startswith(prefix) and row != _DELETED else None
+
+    def scan(
+        self, module: str, start: bytes, stop: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Keys in [start, stop) with their values, ascending (descending if *reverse*); *stop* None: to the end.
+
+        Read a page at a time, so that a half-read scan pins nothing.
+        """
+        space = module.encode("ascii") + b"\x00"
+        low = space + _escaped(start)
+        high = space[:-1] + b"\x01" if stop is None else space + _escaped(stop)
+        count = _PAGE_FIRST
+        while low < high:
+            self._horizon.check(self.height)
+            try:
+                page = (self._page_down if reverse else self._page_up)(low, high, count)
+            except lmdb.Error as error:
+                raise EngineFault(str(failed(self._environment.path, error))) from error
+            for prefix, value in page:
+                yield prefix[len(space) : -1].replace(b"\x00\xff", b"\x00"), value
+            if len(page) < count:
+                return
+            if reverse:
+                high = page[-1][0]
+            else:
+                low = page[-1][0] + _AFTER_VERSIONS
+            count = _PAGE_MAX
+
+    def _page_up(self, low: bytes, high: bytes, count: int) -> list[tuple[bytes, bytes]]:
+        """The first *count* rows (prefix, value) from *low* to below *high*."""
+        cursor = self._environment.cursor(VALUES)
+        page: list[tuple[bytes, bytes]] = []
+        more = cursor.set_range(low)
+        while more and len(page) < count:
+            found, row = cursor.item()
+            if found >= high:
+                break
+            prefix = found[:-_HEIGHT_BYTES]
+            if found[-_HEIGHT_BYTES:] < self._inverted:  # newer than this state: go to the version that it has, if any
+                more = cursor.set_range(prefix + self._inverted)
+                continue
+            if row != _DELETED:
+                page.append((prefix, row[1:]))
+            more = cursor.next()
+            if more and cursor.key().startswith(prefix):
+                more = cursor.set_range(prefix + _AFTER_VERSIONS)
+        return page
+
+    def _page_down(self, low: bytes, high: bytes, count: int) -> list[tuple[bytes, bytes]]:
+        """The last *count* rows (prefix, value) from *low* to below *high*, descending."""
+        cursor = self._environment.cursor(VALUES)
+        page: list[tuple[bytes, bytes]] = []
+        more = cursor.prev() if cursor.set_range(high) else cursor.last()
+        while more and len(page) < count:
+            found = cursor.key()
+            if found < low:
+                break
+            prefix = found[:-_HEIGHT_BYTES]
+            if cursor.set_range(prefix + self._inverted):
+                found, row = cursor.item()
+                if found.startswith(prefix) and row != _DELETED:
+                    page.append((prefix, row[1:]))
+            cursor.set_range(prefix)
+            more = cursor.prev()
+        return page
+
+
+def value_prefix(module: str, key: bytes) -> bytes:
+    """The beginning of the rows of *key*, up to the inverted height."""
+    return b"%b\x00%b\x00" % (module.encode("ascii"), key.replace(b"\x00", b"\x00\xff"))
+
+
+def write_values(
+    transaction: lmdb.Transaction[bytes], table: lmdb._Database, changes: Changes, height: int
+) -> Iterator[bytes]:
+    """The versions of block *height* are written. Yields, for each change, the row that it made stale (``b""``: none).
+
+    A deletion's own row is stale from the start: once the versions before it are pruned, it says nothing more. It
+    follows them in the list, so that none of them comes back to light.
+    """
+    cursor = transaction.cursor(table)
+    inverted = _inverted(height)
+    for module in sorted(changes):
+        for key, value in sorted(changes[module].items()):
+            prefix = value_prefix(module, key)
+            former_key, former = cursor.item() if cursor.set_range(prefix + inverted) else (b"", b"")
+            exists = former_key.startswith(prefix) and former != _DELETED
+            assert former_key != prefix + inverted, "a height is written once"
+            row = _DELETED if value is None else _LIVE + value
+            if row == (former if exists else _DELETED):
+                yield b""
+                continue
+            transaction.put(prefix + inverted, row, db=table)
+            yield former_key if exists else b""
+            if value is None:
+                yield prefix + inverted
+
+
+def _escaped(key: bytes) -> bytes:
+    return key.replace(b"\x00", b"\x00\xff")
+
+
+def _inverted(height: int) -> bytes:
+    return (2**63 - 1 - height).to_bytes(_HEIGHT_BYTES, "big")

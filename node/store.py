@@ -1,0 +1,286 @@
+"""The chain's store: one height is one durable write transaction, and everything that a node has decided is read here.
+
+Belongs to the thread that opened it. `commit` fills its transaction in slices and waits for the disk in a thread; reads
+in the meantime see the former height (see `node.store_environment`).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+
+import lmdb
+
+from consensus.application import Changes, Event, Result
+from consensus.block import Block, Commit, Header, ModuleRoot
+from consensus.chain import ChainState
+from consensus.codec import decode
+from consensus.jellyfish import TreeProof
+from consensus.params import Params
+from consensus.validators import ValidatorSet
+from node.events import BEGINNING, LIMIT_MAX, PLACES, Cursor, Kind, events_after, search
+from node.state import VALUES, StateGone, StateHorizon, StoredState
+from node.state_nodes import hash_of
+from node.state_plan import NODES, ROOTS, STALE, StateTrees, TreePlan
+from node.store_blocks import (
+    BLOCK_IDS,
+    BLOCKS,
+    BODIES,
+    COMMITS,
+    HEADERS,
+    META,
+    PARAMS,
+    RESULTS,
+    ROW_BYTES_MAX,
+    TRANSACTIONS,
+    VALIDATORS,
+    Blocks,
+    DecidedBlock,
+    put_block,
+    put_genesis,
+)
+from node.store_environment import MAP_BYTES, Environment, StoreFailed, StoreInUse
+from node.store_prune import PRUNE_ENTRIES_MAX, Pruning
+
+__all__ = ["DecidedBlock", "StateGone", "Store", "StoreFailed", "StoreInUse", "StoredState", "TreePlan"]
+
+_TABLES = (
+    META,
+    HEADERS,
+    BLOCKS,
+    BODIES,
+    COMMITS,
+    RESULTS,
+    VALIDATORS,
+    PARAMS,
+    BLOCK_IDS,
+    TRANSACTIONS,
+    PLACES,
+    VALUES,
+    NODES,
+    ROOTS,
+    STALE,
+)
+_RESULTS_CACHED_MAX = 8
+
+
+class Store:
+    """All that is decided. `height` is -1 in an empty store, 0 once the genesis is written."""
+
+    def __init__(self, environment: Environment, *, inline: bool) -> None:
+        self._environment = environment
+        self._inline = inline
+        self._blocks = Blocks(environment)
+        self._chain_state = self._blocks.chain_state()
+        latest = -1 if self._chain_state is None else self._chain_state.height
+        self._horizon = StateHorizon(int.from_bytes(self._blocks.meta(b"oldest_state") or b"", "big"), latest)
+        self._trees = StateTrees(environment, self._horizon)
+        self._recent_results: OrderedDict[int, tuple[Result, ...]] = OrderedDict()
+
+    @classmethod
+    def open(cls, path: Path, *, inline: bool = False, map_bytes: int = MAP_BYTES) -> Store:
+        """The store in folder *path*, created if absent; with *inline*, `commit` uses no thread and no await.
+
+        Raises StoreInUse if another process has it open, StoreFailed if it can't be read.
+        """
+        environment = Environment.open(path, _TABLES, map_bytes=map_bytes)
+        try:
+            return cls(environment, inline=inline)
+        except BaseException:
+            environment.close()
+            raise
+
+    def close(self) -> None:
+        """The folder is free for another process."""
+        self._environment.close()
+
+    @property
+    def height(self) -> int:
+        """The latest decided height; 0 after genesis, -1 in an empty store."""
+        return self._horizon.latest
+
+    @property
+    def oldest_state_height(self) -> int:
+        """The lowest height whose state can be read."""
+        return self._horizon.oldest
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes written to the disk, freed pages included."""
+        return self._environment.used_bytes
+
+    # Writing
+
+    def write_genesis(
+        self,
+        genesis: bytes,
+        chain_state: ChainState,
+        changes: Changes,
+        plan: TreePlan,
+        *,
+        next_due_ms: int | None = None,
+    ) -> None:
+        """The chain begins: height 0 is on the disk. *changes* name every module, those without entries too."""
+        assert self.height == -1, "a chain begins once"
+        assert plan.height == chain_state.height == 0, "genesis is height 0"
+
+        def writes(transaction: lmdb.Transaction[bytes]) -> Iterator[None]:
+            put_genesis(transaction, self._environment, genesis, chain_state, next_due_ms)
+            yield from self._trees.write(transaction, plan, changes)
+
+        self._environment.write_inline(writes)
+        self._committed(plan, chain_state)
+
+    async def commit(self, decided: DecidedBlock) -> None:
+        """The height is on the disk, whole (fsync). Raises StoreFailed: nothing of it is, and the node must stop."""
+        if self._inline:
+            self.commit_inline(decided)
+            return
+        self._check_next(decided)
+        await self._environment.write(lambda transaction: self._writes(transaction, decided))
+        self._committed(decided.plan, decided.chain_state)
+
+    def commit_inline(self, decided: DecidedBlock) -> None:
+        """As `commit`, within this call."""
+        self._check_next(decided)
+        self._environment.write_inline(lambda transaction: self._writes(transaction, decided))
+        self._committed(decided.plan, decided.chain_state)
+
+    async def prune(self, below_height: int, *, entries_max: int = PRUNE_ENTRIES_MAX) -> bool:
+        """State of heights under *below_height* is gone; True once nothing is left of it, else call again.
+
+        Blocks, results and indexes stay. Deletes about *entries_max* entries at most; never the latest state.
+        """
+        oldest = max(self._horizon.oldest, min(below_height, self.height))
+        pruning = Pruning(self._environment, oldest, entries_max=entries_max)
+        self._horizon.oldest = oldest  # before the first await: a reader must not meet a half-pruned state
+        if self._inline:
+            self._environment.write_inline(pruning.writes)
+        else:
+            await self._environment.write(pruning.writes)
+        return pruning.is_complete
+
+    def _check_next(self, decided: DecidedBlock) -> None:
+        height = decided.block.header.height
+        assert height == self.height + 1, f"heights are written in order, once: {height} after {self.height}"
+        assert decided.plan.height == decided.chain_state.height == height, "all parts are of one height"
+        assert decided.plan.application_hash == decided.block.header.app_hash, "the plan is the block's"
+        assert len(decided.results) == len(decided.transactions) + 2, "begin, each transaction, end"
+
+    def _writes(self, transaction: lmdb.Transaction[bytes], decided: DecidedBlock) -> Iterator[None]:
+        assert self._chain_state is not None, "the genesis is written"
+        yield from put_block(transaction, self._environment, decided, self._chain_state)
+        yield from self._trees.write(transaction, decided.plan, decided.changes)
+
+    def _committed(self, plan: TreePlan, chain_state: ChainState) -> None:
+        self._trees.committed(plan)
+        self._chain_state = chain_state
+        self._horizon.latest = chain_state.height
+
+    # The chain
+
+    def chain_state(self) -> ChainState | None:
+        """After the latest block; None in an empty store."""
+        return self._chain_state
+
+    def genesis_bytes(self) -> bytes:
+        """The genesis file, byte for byte. Raises KeyError in an empty store."""
+        genesis = self._blocks.meta(b"genesis")
+        if genesis is None:
+            raise KeyError("the genesis is not written")
+        return genesis
+
+    def next_due_ms(self) -> int | None:
+        """When an idle chain must make a block for scheduled work; None: nothing is due."""
+        row = self._blocks.meta(b"next_due_ms")
+        due = None if row is None else decode(row, bytes_max=ROW_BYTES_MAX)
+        assert due is None or isinstance(due, int)
+        return due
+
+    def block(self, height: int) -> Block:
+        """The block at *height*, without bodies. Raises KeyError where none is stored, as all reads by height do."""
+        return self._blocks.block(height)
+
+    def header(self, height: int) -> Header:
+        """The header at *height*."""
+        return self._blocks.header(height)
+
+    def block_transactions(self, height: int) -> tuple[bytes, ...]:
+        """The complete bytes of the transactions at *height*, in order."""
+        return self._blocks.transactions(height)
+
+    def results(self, height: int) -> tuple[Result, ...]:
+        """The results at *height*: ``begin``, each transaction, ``end``."""
+        found = self._recent_results.get(height)
+        if found is None:
+            found = self._recent_results[height] = self._blocks.results(height)
+            if len(self._recent_results) > _RESULTS_CACHED_MAX:
+                self._recent_results.popitem(last=False)
+        return found
+
+    def commit_of(self, height: int) -> tuple[Commit, bool]:
+        """The commit for *height*, and whether it is the canonical one, which the next block brought."""
+        return self._blocks.commit(height)
+
+    def validators_at(self, height: int) -> ValidatorSet:
+        """The set that decides *height*, up to the next one; priorities are 0 but in the latest two."""
+        chain = self._chain_state
+        if chain is not None and height == chain.height + 1:
+            return chain.validators
+        if chain is not None and height == chain.height > 0:
+            return chain.last_validators
+        if height > self.height:
+            raise KeyError(f"height {height} is not decided")
+        return self._blocks.validators(height)
+
+    def params_at(self, height: int) -> Params:
+        """The parameters in force at *height*, up to the next one."""
+        if height > self.height + 1:
+            raise KeyError(f"height {height} is not decided")
+        return self._blocks.params(height)
+
+    def height_of_block_id(self, block_id: bytes) -> int | None:
+        """The height of a decided block, None if there is no such block."""
+        return self._blocks.height_of(block_id)
+
+    def find_transaction(self, id_: bytes) -> tuple[int, int] | None:
+        """Height and index (from 0) of a decided transaction, None if there is none."""
+        return self._blocks.find_transaction(id_)
+
+    # The state
+
+    def state(self, height: int | None = None) -> StoredState:
+        """The state after *height* (None: the latest). Raises StateGone for heights that are pruned or not decided."""
+        return StoredState(self._environment, self._horizon, self.height if height is None else height)
+
+    def plan(self, changes: Changes, height: int) -> TreePlan:
+        """What *changes* in block *height*, the next one, would make of the state trees. Writes nothing."""
+        return self._trees.plan(changes, height)
+
+    def prove(self, module: str, key: bytes, height: int) -> tuple[bytes | None, TreeProof]:
+        """The value of *key* after *height* (None: absent) and its proof, checked against the module's root.
+
+        Raises StateGone, KeyError for an unknown module, StoreFailed for a value that the disk changed.
+        """
+        return self._trees.prove(module, key, height)
+
+    def module_roots(self, height: int) -> tuple[ModuleRoot, ...]:
+        """Leaves of the application hash after *height*, sorted by name. Raises KeyError; at height 0, StateGone."""
+        if height > 0:
+            return self._blocks.block(height).module_roots
+        return tuple(ModuleRoot(name, hash_of(root)) for name, root in self._trees.references(height).items())
+
+    # Events
+
+    def events_after(
+        self, cursor: Cursor = BEGINNING, *, limit: int = LIMIT_MAX, module: str | None = None
+    ) -> list[tuple[Cursor, Event]]:
+        """At most *limit* events after *cursor*, in order; only those of *module*, if given."""
+        return events_after(self._environment, self.results, cursor, limit=limit, module=module)
+
+    def search(
+        self, kind: Kind, key: bytes, *, after: Cursor | None = None, limit: int = 100, newest_first: bool = False
+    ) -> list[Cursor]:
+        """At most *limit* places of *key* beyond *after*, ascending, or descending with *newest_first*."""
+        return search(self._environment, kind, key, after=after, limit=limit, newest_first=newest_first)
