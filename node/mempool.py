@@ -80,6 +80,9 @@ class Mempool:
         """Whether a block held transactions whose senders we don't know: queues may wait for a nonce that was used."""
         self._changed = trio.lowlevel.ParkingLot()
         self.arrivals = ArrivalLog(ARRIVALS_REMEMBERED_MAX)
+        """Everything that was admitted."""
+        self.submissions = ArrivalLog(ARRIVALS_REMEMBERED_MAX)
+        """What clients of this node brought; peers get it from us first."""
         self.counters = Counters()
 
     @property
@@ -186,12 +189,6 @@ class Mempool:
                 left += 1
                 if left % SLICE_TRANSACTIONS == 0:
                     await trio.lowlevel.checkpoint()
-
-    async def wait_for_arrival(self, place: int) -> None:
-        """Returns once something has arrived at *place* of `arrivals` or later."""
-        while self.arrivals.end <= place:
-            await self._changed.park()
-        await trio.lowlevel.checkpoint()
 
     async def submit(self, raws: Sequence[Raw], *, source: Id | None) -> list[Outcome]:
         """What became of each of *raws*, in order. *source*: the peer that brought them; None: a client of this node.
@@ -302,6 +299,9 @@ class Mempool:
                 identity = screened.transaction.id
                 screened.outcome = self._refuse(identity, "tx.bad_signature", "a signature does not hold")
         self._changed.unpark_all()
+        self.arrivals.wake()
+        if source is None:
+            self.submissions.wake()
 
     def _insert(self, screened: _Screened, source: Id | None) -> Outcome:
         """The verified transaction waits, if it is still admissible: the state may have moved on."""
@@ -328,6 +328,8 @@ class Mempool:
             self._remember(former.transaction.id, "tx.displaced", f"gave way to {transaction.id.hex()}")
         self._refusals.pop(transaction.id)
         self.arrivals.append(transaction.id)
+        if source is None:
+            self.submissions.append(transaction.id)
         self.counters.accepted += 1
         return _waits(entry)
 

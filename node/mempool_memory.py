@@ -6,6 +6,8 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+import trio
+
 from consensus.transaction import Transaction
 
 V = TypeVar("V")
@@ -75,6 +77,7 @@ class ArrivalLog:
 
     def __init__(self, count_max: int) -> None:
         self._count_max = count_max
+        self._readers = trio.lowlevel.ParkingLot()
         self._first = 0
         self._ids: deque[bytes] = deque()
 
@@ -84,11 +87,21 @@ class ArrivalLog:
         return self._first + len(self._ids)
 
     def append(self, identity: bytes) -> None:
-        """*identity* arrived last. The oldest is forgotten beyond the bound."""
+        """*identity* arrived last; readers hear of it with the next `wake`. Beyond the bound the oldest is forgotten."""
         self._ids.append(identity)
         if len(self._ids) > self._count_max:
             self._ids.popleft()
             self._first += 1
+
+    def wake(self) -> None:
+        """Readers look again; once for a whole batch."""
+        self._readers.unpark_all()
+
+    async def wait(self, place: int) -> None:
+        """Returns once something stands at *place* or later."""
+        await trio.lowlevel.checkpoint()
+        while self.end <= place:
+            await self._readers.park()
 
     def since(self, place: int, count_max: int) -> tuple[list[bytes], int]:
         """At most *count_max* ids from *place* on (or from the oldest kept), and the place after them."""

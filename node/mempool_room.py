@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from consensus.params import DAY_MS
 from consensus.transaction import NONCE_AHEAD_MAX, Transaction
-from node.config import MempoolConfig
 
 REPLACEMENT_PERCENT = 10
 """A transaction in another's place pays at least this much more."""
@@ -31,13 +30,6 @@ class MempoolLimits:
     per_sender_max: int = 64
     validity_ms_max: int = DAY_MS
     """A transaction valid for longer than this from now is refused."""
-
-    @classmethod
-    def of(cls, config: MempoolConfig) -> MempoolLimits:
-        """The limits that a node's settings give."""
-        return cls(
-            transactions_max=config.transactions_max, bytes_max=config.bytes_max, per_sender_max=config.per_sender_max
-        )
 
 
 class NoRoom(Exception):
@@ -135,22 +127,29 @@ class WaitingRoom:
                 "tx.nonce_too_far", f"nonce {nonce} is more than {NONCE_AHEAD_MAX} ahead of the next one, {next_nonce}"
             )
         leaving: list[Entry] = []
+        free_count = self._limits.transactions_max - len(self.entries)
+        free_bytes = self._limits.bytes_max - self.bytes
         if queue is not None:
-            former = queue.by_nonce.get(nonce)
-            if former is not None:
-                _check_fee(transaction, former.transaction)
-                leaving.append(former)
-            elif len(queue.by_nonce) >= self._limits.per_sender_max:
-                last = max(queue.by_nonce)
-                if last < nonce:
-                    raise NoRoom("tx.sender_full", f"{len(queue.by_nonce)} transactions of this sender wait already")
-                leaving.append(queue.by_nonce[last])  # an earlier nonce is worth more than the last one
-        free_count = self._limits.transactions_max - self.count + len(leaving)
-        free_bytes = self._limits.bytes_max - self.bytes + sum(len(entry.transaction.raw) for entry in leaving)
+            own = queue.by_nonce.get(nonce) or self._own_to_give_way(queue, nonce)
+            if own is not None:
+                if own.transaction.body.nonce == nonce:
+                    _check_fee(transaction, own.transaction)
+                leaving.append(own)
+                free_count += 1
+                free_bytes += len(own.transaction.raw)
         if free_count >= 1 and free_bytes >= size:
             return leaving
         ready = nonce <= (max(queue.ready_end, next_nonce) if queue else next_nonce)
         return leaving + self._to_evict(transaction, sender, (ready, priority), free_count, free_bytes, leaving)
+
+    def _own_to_give_way(self, queue: SenderQueue, nonce: int) -> Entry | None:
+        """Which of the sender's own must leave for *nonce*: none, or the last one if it has too many."""
+        if len(queue.by_nonce) < self._limits.per_sender_max:
+            return None
+        last = max(queue.by_nonce)
+        if last < nonce:
+            raise NoRoom("tx.sender_full", f"{len(queue.by_nonce)} transactions of this sender wait already")
+        return queue.by_nonce[last]  # an earlier nonce is worth more: without it the last one could never go
 
     def _to_evict(
         self,
