@@ -15,11 +15,12 @@ import structlog
 import trio
 
 from consensus.application import Application
+from consensus.chain import ChainState, chain_changes
 from consensus.vote import VoteKind
 from node import consensus_messages, sync_messages, transaction_gossip
 from node.block_sync import BlockSync
 from node.config import Config
-from node.consensus_driver import ConsensusDriver
+from node.consensus_driver import ConsensusDriver, NodeStopped
 from node.consensus_gossip import ConsensusGossip
 from node.execution import Executor
 from node.files import write_atomically
@@ -184,6 +185,31 @@ class Engine:
             clock=around.now_ms,
             dice=around.dice,
         )
+
+
+def write_genesis(store: Store, genesis: GenesisFile, app: Application) -> bool:
+    """The store holds this genesis. Returns whether it was empty before. Raises NodeStopped."""
+    if store.height >= 0:
+        if store.genesis_bytes() != genesis.raw:
+            raise NodeStopped(
+                "the genesis file is not the one that this data folder began with; put the old file back, or start "
+                "with an empty data folder"
+            )
+        return False
+    try:
+        first = app.genesis(genesis.town, chain_id=genesis.chain_id, time_ms=genesis.time_ms, params=genesis.params)
+        chain = ChainState.genesis(
+            chain_id=genesis.chain_id,
+            genesis_hash=genesis.hash,
+            time_ms=genesis.time_ms,
+            validators=first.validators,
+            params=genesis.params,
+        )
+    except ValueError as error:
+        raise NodeStopped(f"the genesis can't begin a chain: {error}") from error
+    changes = {**first.changes, "chain": chain_changes(None, chain)}
+    store.write_genesis(genesis.raw, chain, changes, store.plan(changes, 0))
+    return True
 
 
 def _mempool_limits(config: Config) -> MempoolLimits:

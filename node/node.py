@@ -15,13 +15,11 @@ import structlog
 import trio
 
 from consensus.application import Application
-from consensus.chain import ChainState, chain_changes
 from node import log as node_log
-from node.admin import serve_admin
+from node.admin import Admin
 from node.applications import application_for
 from node.config import Config
-from node.consensus_driver import NodeStopped
-from node.engine import Belongings, Engine, Surroundings
+from node.engine import Belongings, Engine, Surroundings, write_genesis
 from node.genesis import GenesisFile
 from node.home import Home
 from node.keys import KeyFile
@@ -56,7 +54,7 @@ async def run_node(home: Path, *, task_status: trio.TaskStatus[Services] = trio.
             nursery.start_soon(_until_signal, nursery.cancel_scope)
             await nursery.start(engine.run)
             url = await nursery.start(serve_rpc, services)
-            await nursery.start(serve_admin, services)
+            await nursery.start(Admin(services, nursery.cancel_scope.cancel).serve)
             gc.collect()
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
@@ -102,31 +100,6 @@ def open_belongings(folder: Home, config: Config, genesis: GenesisFile, app: App
             wal.close()
     finally:
         store.close()
-
-
-def write_genesis(store: Store, genesis: GenesisFile, app: Application) -> bool:
-    """The store holds this genesis. Returns whether it was empty before. Raises NodeStopped."""
-    if store.height >= 0:
-        if store.genesis_bytes() != genesis.raw:
-            raise NodeStopped(
-                "the genesis file is not the one that this data folder began with; put the old file back, or start "
-                "with an empty data folder"
-            )
-        return False
-    try:
-        first = app.genesis(genesis.town, chain_id=genesis.chain_id, time_ms=genesis.time_ms, params=genesis.params)
-        chain = ChainState.genesis(
-            chain_id=genesis.chain_id,
-            genesis_hash=genesis.hash,
-            time_ms=genesis.time_ms,
-            validators=first.validators,
-            params=genesis.params,
-        )
-    except ValueError as error:
-        raise NodeStopped(f"the genesis can't begin a chain: {error}") from error
-    changes = {**first.changes, "chain": chain_changes(None, chain)}
-    store.write_genesis(genesis.raw, chain, changes, store.plan(changes, 0))
-    return True
 
 
 def _open_signer(folder: Home, chain_id: str, *, fresh: bool) -> Signer | None:
