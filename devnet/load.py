@@ -101,10 +101,11 @@ class Sender:
                 await trio.sleep(TICK_SECONDS)
 
     async def close(self) -> None:
-        """All idle connections are closed."""
-        for target in self._targets:
-            for connection in target.idle:
-                await connection.close()
+        """All idle connections are closed, also while we are being cancelled. To be called when nothing is under way."""
+        with trio.CancelScope(shield=True):
+            for target in self._targets:
+                for connection in target.idle:
+                    await connection.close()
 
 
 async def at_rate(sender: Sender, nursery: trio.Nursery, transactions: Iterator[Signed], rate: float) -> None:
