@@ -135,7 +135,7 @@ class Outbox:
         if batch:
             sections.append(frames.whole_section(self.channel.id, batch))
             space -= len(sections[-1])
-        if self._large_is_next() and space > frames.BEGIN_HEADER_BYTES:
+        if space >= frames.SPLIT_BYTES_MIN and self._next_does_not_fit():
             message = self._pop()
             self._rest, self._rest_at = message, 0
             piece = self._next_piece(space - frames.BEGIN_HEADER_BYTES)
@@ -153,7 +153,7 @@ class Outbox:
             size = len(message)
             space -= size + frames.LENGTH_BYTES
             cost = size + MESSAGE_OVERHEAD_BYTES
-            if space < 0 or used + cost > credit or size > frames.WHOLE_MESSAGE_BYTES_MAX:
+            if space < 0 or used + cost > credit:
                 break
             used += cost
             batch.append(message)
@@ -166,11 +166,12 @@ class Outbox:
         traffic.bytes_sent += used - len(batch) * MESSAGE_OVERHEAD_BYTES
         return batch
 
-    def _large_is_next(self) -> bool:
+    def _next_does_not_fit(self) -> bool:
+        """Whether the next message stayed behind for want of space, not of credit, and is worth a cut."""
         if self._rest or not self._queue:
             return False
         size = len(self._queue[0])
-        return size > frames.WHOLE_MESSAGE_BYTES_MAX and size + MESSAGE_OVERHEAD_BYTES <= self._credit
+        return size > frames.SPLIT_BYTES_MIN and size + MESSAGE_OVERHEAD_BYTES <= self._credit
 
     def _pop(self) -> bytes:
         message = self._queue.popleft()
@@ -191,9 +192,7 @@ class Outbox:
 
 
 class Inbox:
-    """The receiving end: messages that wait for the service, the credit we gave, and the rate at which we give it
-    back.
-    """
+    """The receiving end: messages that wait for the service, the credit we gave, and how fast it goes back."""
 
     __slots__ = ("_given", "_missing", "_parts", "_pending", "_tokens", "_tokens_at", "_traffic", "channel", "queue")
 
@@ -235,10 +234,7 @@ class Inbox:
         self._traffic.bytes_received += len(piece)
 
     def more(self, piece: bytes) -> None:
-        """The next *piece* is kept;
-
-        with the last one the message waits for the service. Raises BadMessage for too much.
-        """
+        """The next *piece* is kept; the last one makes the message wait for the service. Raises BadMessage."""
         if len(piece) > self._missing:
             raise BadMessage("a piece of nothing", "bad_message.frame")
         self._parts.append(piece)

@@ -1,7 +1,4 @@
-"""What waits to be said on channel 0 at one peer, bounded by construction:
-
-one ping, one pong, one credit per channel.
-"""
+"""What waits to be said on channel 0 at one peer: one ping, one pong, one credit per channel, a few sayings."""
 
 from __future__ import annotations
 

@@ -107,10 +107,7 @@ class Dialler:
         )
 
     async def _rest(self) -> None:
-        """Returns on news, or when the book has somebody again;
-
-        while peers are lacking, one of them is asked for more.
-        """
+        """Returns on news, or when the book has somebody again. While peers are lacking, one is asked for more."""
         await trio.sleep(PAUSE_SECONDS_MIN)
         if self._lacking() <= 0:
             await self._news.park()

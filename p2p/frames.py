@@ -6,7 +6,8 @@ A section is ``kind u8, channel u8, n u16`` and then, big-endian:
 - BEGIN: the message's full length as u32, then its first *n* bytes;
 - MORE: the next *n* bytes of the message begun last on this channel.
 
-A message that fits into an empty record travels whole; a larger one in pieces, between which other channels speak.
+A message that fits into what is left of a record travels whole; a larger one in pieces, between which other channels
+speak.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import struct
 from itertools import accumulate, pairwise
 
 from consensus.codec import BadMessage
-from p2p.records import RECORD_PLAINTEXT_MAX
 
 WHOLE, BEGIN, MORE = 0, 1, 2
 _HEADER = struct.Struct(">BBH")
@@ -23,8 +23,8 @@ _TOTAL = struct.Struct(">I")
 HEADER_BYTES = _HEADER.size
 BEGIN_HEADER_BYTES = HEADER_BYTES + _TOTAL.size
 LENGTH_BYTES = 2
-WHOLE_MESSAGE_BYTES_MAX = RECORD_PLAINTEXT_MAX - HEADER_BYTES - LENGTH_BYTES
-"""The largest message that travels in one piece."""
+SPLIT_BYTES_MIN = 1_024
+"""Less is never cut: it waits for the next record."""
 
 Section = tuple[int, int, int, list[bytes]]
 """kind, channel id, full length (BEGIN only, else 0), messages or the one piece."""

@@ -51,10 +51,7 @@ class Hello:
     protocol_version: Annotated[int, Range(0, 65_535)] = PROTOCOL_VERSION
     moniker: Annotated[str, Length(64)]
     listen_address: Annotated[str, Length(300)] | None = None
-    """``host:port`` where others can dial;
-
-    an unspecified host (``0.0.0.0``) stands for the one they see. None: nowhere.
-    """
+    """``host:port`` where others can dial, ``0.0.0.0`` or ``[::]`` for the host that they see. None: nowhere."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class Network:
         clock: Callable[[], int] = lambda: 0,
         dice: random.Random | None = None,
     ) -> None:
-        """*seed*: the node key, 32 bytes.
+        """Nothing happens before `run`. *seed*: the node key, 32 bytes.
 
         *clock*: Unix milliseconds. *dice*: keys of handshakes, jitter, choices (default: the system's).
 
@@ -93,6 +93,7 @@ class Network:
             wall_ms=clock,
             dice=self._dice,
         )
+        self._past_wire = Traffic()
         self._past_traffic: dict[str, Traffic] = {channel.name: Traffic() for channel in channels}
         self.bound_address: Endpoint | None = None
         """Where we listen, once `run` has started; None if nowhere."""
@@ -121,6 +122,13 @@ class Network:
                 totals[name].add(traffic)
         return totals
 
+    def wire_statistics(self) -> Traffic:
+        """What has passed over all streams since the start as encrypted bytes and records, handshakes left out."""
+        total = replace(self._past_wire)
+        for peer in self.peers.values():
+            total.add(peer.wire)
+        return total
+
     def net_info(self) -> dict[str, Any]:
         """Facts for people, in JSON types: ids in hex, times in milliseconds or seconds as named."""
         now = trio.current_time()
@@ -131,6 +139,7 @@ class Network:
             "listen_address": str(self.bound_address) if self.bound_address else None,
             "known_addresses": len(self.book),
             "n_peers": len(self.peers),
+            "persistent": [{"address": str(a), "connected": a.node_id in self.peers} for a in self._persistent],
             "peers": [_peer_info(peer, now, self.scores.points(peer.id, now)) for peer in self.peers.values()],
             "bans": [
                 {"node_id": ban.node_id.hex(), "seconds_left": round(ban.until - now, 1), "reason": ban.reason}
@@ -273,7 +282,8 @@ class Network:
             rival = self.peers.get(refused.greeting.node_id)
             if code == "handshake.duplicate" and rival is not None:
                 rival.probe()  # it may be dead without our knowing: its node has a reason to dial
-        log.debug("handshake_failed", host=host, outbound=outbound, code=code, why=why)
+        say = log.info if outbound and code != "handshake.duplicate" else log.debug  # strangers can't fill the log
+        say("handshake_failed", host=host, outbound=outbound, code=code, why=why)
         return None
 
     async def _be_peers(
@@ -309,6 +319,7 @@ class Network:
             self._roster.leave(peer)
             self._exchange.forget(peer)
             self._dialler.nudge()
+            self._past_wire.add(peer.wire)
             for name, traffic in peer.traffic().items():
                 self._past_traffic[name].add(traffic)
         peer.log.info("peer_gone", reason=reason, seconds=round(trio.current_time() - peer.connected_at, 1))

@@ -90,10 +90,7 @@ class _SymmetricState:
 
 
 class XXHandshake:
-    """One side of the handshake:
-
-    call `write` and `read` in turn, the initiator writing first, three messages in all.
-    """
+    """One side of the handshake: call `write` and `read` in turn, the initiator first, three messages in all."""
 
     def __init__(self, *, initiator: bool, static: bytes, ephemeral: bytes, prologue: bytes = b"") -> None:
         """*static* and *ephemeral*: 32-byte X25519 secret keys; the ephemeral one must be fresh for every handshake."""

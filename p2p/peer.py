@@ -28,6 +28,8 @@ BAD_MESSAGE_POINTS = 40
 """What a broken rule costs: the third one within the half-life bans."""
 TAKES_BEFORE_YIELD = 64
 """Messages that `Peer.receive` hands out without a checkpoint while some wait."""
+SHARE_BYTES = 4_096
+"""What a channel that waits gets of each record at least, however busy those of higher priority are."""
 GOODBYE_SECONDS = 0.2
 """The most that a farewell may take."""
 _REASONS_OF_THE_STREAM = frozenset({"broken", "closed", "silent", "does_not_read"})
@@ -80,6 +82,8 @@ class Peer:
         self.reason = ""
         """Why the connection ended; "" while it lasts."""
         self.ended = trio.Event()
+        self.wire = Traffic()
+        """Bytes and records as they pass over the stream, encrypted, all channels together."""
         self.log = log.bind(peer=self.id.hex()[:12], moniker=self.hello.moniker)
         self._stream = stream
         self._session = session
@@ -121,10 +125,7 @@ class Peer:
         return True
 
     def offer_batch(self, channel_id: int, messages: Sequence[bytes]) -> int:
-        """How many of *messages*, from the first on, will be sent:
-
-        the queue may be full before the last. Never waits.
-        """
+        """How many of *messages*, from the first on, will be sent; fewer than all if the queue is full. Never waits."""
         lane = self._lanes.get(channel_id)
         if lane is None:
             return 0
@@ -280,6 +281,7 @@ class Peer:
         with self._reading as scope:
             while True:
                 for plaintext in reader.feed(bytes(data)):
+                    self.wire.messages_received += 1
                     self._deliver(plaintext)
                 try:
                     data = await self._stream.receive_some(RECEIVE_BYTES)
@@ -287,6 +289,7 @@ class Peer:
                     raise PeerGone("broken") from error
                 if not data:
                     raise PeerGone(self._control.farewell or "closed")
+                self.wire.bytes_received += len(data)
                 scope.deadline = trio.current_time() + silence_max
         raise PeerGone("silent")
 
@@ -338,11 +341,14 @@ class Peer:
                 if plaintext:
                     scope.deadline = now + self._limits.send_timeout_seconds
                     self._sending = True
+                    record = writer.seal(plaintext)
                     try:
-                        await self._stream.send_all(writer.seal(plaintext))
+                        await self._stream.send_all(record)
                     except (trio.BrokenResourceError, OSError) as error:
                         raise PeerGone("broken") from error
                     self._sending = False
+                    self.wire.bytes_sent += len(record)
+                    self.wire.messages_sent += 1
                     scope.deadline = math.inf
                 else:
                     self._writer_waits = True
@@ -352,22 +358,22 @@ class Peer:
         raise PeerGone("does_not_read")
 
     def _next_plaintext(self, now: float) -> bytes:
-        """A record's worth of what waits:
+        """A record's worth of what waits: control first, then channels by priority.
 
-        control first, then channels by priority, so that none but them can hold up votes.
+        Each channel of lower priority that waits keeps a small share, so that none of them starves.
         """
         for lane in self._by_priority:
             if lane.wake_at <= now:
                 self._grant(lane, now)
         sections = self._control.take(now)
         space = RECORD_PLAINTEXT_MAX - sum(map(len, sections))
-        for lane in self._by_priority:
-            if lane.outbox:
-                taken = lane.outbox.take(space)
-                if taken:
-                    space -= sum(map(len, taken))
-                    sections += taken
-                    lane.roomy.unpark_all()
+        waiting = [lane for lane in self._by_priority if lane.outbox]
+        for lower, lane in zip(range(len(waiting) - 1, -1, -1), waiting, strict=True):
+            taken = lane.outbox.take(space - lower * SHARE_BYTES)
+            if taken:
+                space -= sum(map(len, taken))
+                sections += taken
+                lane.roomy.unpark_all()
         return b"".join(sections)
 
     def _next_due(self) -> float:

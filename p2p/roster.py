@@ -74,10 +74,7 @@ class Roster:
             del self._per_host[host]
 
     def _replaces(self, rival: Peer, *, outbound: bool) -> bool:
-        """Of two connections in opposite directions, the one that the lower node id dialled stays;
-
-        else the older one.
-        """
+        """Of two in opposite directions, the one that the lower node id dialled stays; else the older one."""
         if rival.outbound == outbound:
             return False
         return outbound == (self._own_id < rival.id)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 from typing import NamedTuple, Protocol
 
@@ -18,6 +19,19 @@ UNSENT_BYTES_MAX = 128 * 1024
 """What the kernel may hold back unsent per connection: more would let bulk data stand before an urgent message."""
 ACCEPT_PAUSE_SECONDS = 0.1
 """How long accepting rests when the process has no file descriptor left."""
+_OF_THE_CONNECTION = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.EPROTO,
+    }
+)
+"""What accept(2) reports about one connection, not about the listener."""
 _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 log = structlog.get_logger("p2p")
@@ -60,7 +74,7 @@ class Transport(Protocol):
 
 
 class TcpTransport:
-    """TCP without Nagle's delay: frames are batched above, so nothing is gained by waiting."""
+    """TCP without Nagle's delay (trio sees to that): frames are batched above, so nothing is gained by waiting."""
 
     async def dial(self, endpoint: Endpoint) -> trio.abc.Stream:
         """A connected TCP stream. Raises OSError when nobody answers."""
@@ -94,25 +108,33 @@ class TcpListener:
         while True:
             try:
                 stream = await self._listener.accept()
-                host = stream.socket.getpeername()[0]
             except OSError as error:
                 if error.errno in _NO_ROOM:
                     log.warning("accept_paused", why=str(error), seconds=ACCEPT_PAUSE_SECONDS)
                     await trio.sleep(ACCEPT_PAUSE_SECONDS)
-                    continue
-                if error.errno == errno.ENOTCONN:  # gone between accept and getpeername
-                    await trio.aclose_forcefully(stream)
-                    continue
-                raise
-            _tune(stream.socket)
-            return Accepted(stream, host)
+                elif error.errno not in _OF_THE_CONNECTION:
+                    raise
+                continue
+            try:
+                host = stream.socket.getpeername()[0]
+                _tune(stream.socket)
+            except OSError:  # reset between accept and here
+                await trio.aclose_forcefully(stream)
+                continue
+            return Accepted(stream, _plain(host))
 
     async def aclose(self) -> None:
         """The port is free again."""
         await self._listener.aclose()
 
 
+def _plain(host: str) -> str:
+    """*host* without the scope of a link and, where it stands for IPv4, as IPv4."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
 def _tune(tcp: trio.socket.SocketType) -> None:
-    tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX)
