@@ -1,0 +1,158 @@
+"""One value, one encoding; and nothing a stranger sends raises anything but BadMessage."""
+
+from __future__ import annotations
+
+import msgpack
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from consensus.codec import DEPTH_MAX, BadMessage, Wire, decode, encode
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.binary(max_size=40)
+    | st.text(st.characters(codec="utf-8"), max_size=40)
+)
+wires = st.recursive(scalars, lambda inner: st.lists(inner, max_size=5).map(tuple), max_leaves=20)
+
+
+def code_of(data: bytes, bytes_max: int = 2**20) -> str:
+    """The code that *data* is refused with."""
+    with pytest.raises(BadMessage) as error:
+        decode(data, bytes_max=bytes_max)
+    return error.value.code
+
+
+@given(wires)
+def test_what_is_encoded_comes_back(value: Wire) -> None:
+    """Values and their types: True is not 1, bytes are not text."""
+    decoded = decode(encode(value), bytes_max=2**20)
+    assert (decoded, repr(decoded)) == (value, repr(value))
+
+
+@given(st.binary(max_size=60))
+@settings(max_examples=300)
+@example(b"")
+@example(b"\xc1")
+@example(b"\xd6\xff\x00\x00\x00\x00")
+@example(b"\xc7\x0c\xff" + bytes(12))
+@example(b"\xd4\x05\x00")
+@example(b"\xdd\xff\xff\xff\xff")
+@example(b"\xdf\xff\xff\xff\xff")
+@example(b"\xc6\xff\xff\xff\xff")
+@example(b"\xa1\xff")
+@example(b"\x81\x90\x01")
+@example(b"\x81\x80\x01")
+@example(b"\x91" * 2000 + b"\xc0")
+def test_any_bytes_are_the_one_encoding_or_a_bad_message(data: bytes) -> None:
+    """No other exception, and no second way to write a value."""
+    try:
+        value = decode(data, bytes_max=2**20)
+    except BadMessage:
+        return
+    assert encode(value) == data
+
+
+@given(wires, st.data())
+def test_a_changed_byte_gives_another_value_or_none(value: Wire, data: st.DataObject) -> None:
+    """Never the same one."""
+    raw = bytearray(encode(value))
+    place = data.draw(st.integers(0, len(raw) - 1))
+    raw[place] ^= data.draw(st.integers(1, 255))
+    try:
+        other = decode(bytes(raw), bytes_max=2**20)
+    except BadMessage:
+        return
+    assert repr(other) != repr(value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xcc\x01",
+        b"\xcd\x00\xff",
+        b"\xce\x00\x00\xff\xff",
+        b"\xcf" + bytes(7) + b"\x01",
+        b"\xd0\x01",
+        b"\xd0\xff",
+        b"\xd1\xff\x80",
+        b"\xd9\x01a",
+        b"\xda\x00\x01a",
+        b"\xc5\x00\x01a",
+        b"\xdc\x00\x01\xc0",
+        b"\xdd\x00\x00\x00\x01\xc0",
+    ],
+)
+def test_longer_encodings_are_not_canonical(data: bytes) -> None:
+    """Though MessagePack reads them."""
+    msgpack.unpackb(data, raw=False)
+    assert code_of(data) == "bad_message.not_canonical"
+
+
+@pytest.mark.parametrize("value", [1.5, {}, {"a": 1}, {b"a": {}}, [1.0], [[{}]], msgpack.Timestamp(1)])
+def test_floats_maps_and_extensions_cannot_stand_in_a_message(value: object) -> None:
+    """At any depth."""
+    assert code_of(msgpack.packb(value)) == "bad_message.malformed"
+
+
+def test_extensions_of_others_are_refused() -> None:
+    """Of any code."""
+    assert code_of(msgpack.packb(msgpack.ExtType(5, b"a"))) == "bad_message.malformed"
+
+
+@pytest.mark.parametrize("data", [b"", b"\x92\x01", b"\xc4\x05a", b"\xa1\xff", b"\xc1"])
+def test_broken_bytes_are_malformed(data: bytes) -> None:
+    """Cut short, not UTF-8, or no MessagePack at all."""
+    assert code_of(data) == "bad_message.malformed"
+
+
+def test_nothing_may_follow() -> None:
+    """A message is all of its bytes."""
+    assert code_of(b"\x01\x01") == "bad_message.trailing_bytes"
+
+
+def test_size_is_checked_first() -> None:
+    """To the byte, before anything is read."""
+    data = encode(bytes(100))
+    assert decode(data, bytes_max=len(data)) == bytes(100)
+    assert code_of(data, len(data) - 1) == "bad_message.too_large"
+
+
+def nested(depth: int) -> bytes:
+    """Empty arrays, *depth* of them inside each other."""
+    return b"\x91" * (depth - 1) + b"\x90"
+
+
+def test_depth_is_bounded() -> None:
+    """At what the limit says, and far beyond it."""
+    decode(nested(DEPTH_MAX), bytes_max=100)
+    assert code_of(nested(DEPTH_MAX + 1)) == "bad_message.too_deep"
+    assert code_of(nested(100_000)) in ("bad_message.too_deep", "bad_message.malformed")
+
+
+@pytest.mark.parametrize("value", [1.5, {}, [{}], (1.0,), object(), bytearray(b"a"), {1}])
+def test_what_has_no_encoding_is_our_defect(value: object) -> None:
+    """A TypeError, not a message that others refuse."""
+    with pytest.raises(TypeError):
+        encode(value)
+
+
+@pytest.mark.parametrize("value", [2**64, -(2**63) - 1])
+def test_integers_beyond_64_bits_are_our_defect(value: int) -> None:
+    """Likewise."""
+    with pytest.raises(OverflowError):
+        encode(value)
+
+
+def test_lists_encode_as_tuples() -> None:
+    """Both are arrays."""
+    assert encode([1, [2]]) == encode((1, (2,)))
+
+
+def test_integers_take_the_shortest_form() -> None:
+    """At each border."""
+    lengths = {0: 1, 127: 1, 128: 2, 255: 2, 256: 3, 65_535: 3, 65_536: 5, 2**32 - 1: 5, 2**32: 9, -32: 1, -33: 2}
+    assert {value: len(encode(value)) for value in lengths} == lengths
