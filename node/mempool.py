@@ -108,6 +108,10 @@ class Mempool:
         """All that wait, in order of arrival. The pool must not change meanwhile."""
         return self._room.entries.values()
 
+    def holds(self, sender: bytes, nonce: int) -> bool:
+        """Whether a transaction of *sender* with this nonce waits."""
+        return self._room.at(sender, nonce) is not None
+
     def waiting(self, limit: int) -> list[Transaction]:
         """The first *limit* transactions that wait, in order of arrival; for display."""
         return [entry.transaction for entry in islice(self._room.entries.values(), limit)]
