@@ -158,7 +158,7 @@ def _genesis(chain_id: str, plan: Plan, keys: Mapping[str, KeyFile], validators:
     )
 
 
-TINY_TOWN: Mapping[str, Any] = {"governance.voting_period_ms": BALLOT_MS}
+TINY_TOWN: Mapping[str, Any] = {"governance.voting_period_ms": BALLOT_MS, "town.grain_ms": GRAIN_MS}
 """Module parameters of a TINY devnet."""
 
 

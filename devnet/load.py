@@ -101,7 +101,7 @@ class Sender:
                 await trio.sleep(TICK_SECONDS)
 
     async def close(self) -> None:
-        """All idle connections are closed, also while we are being cancelled. To be called when nothing is under way."""
+        """All idle connections are closed, also while we are being cancelled; nothing may be under way."""
         with trio.CancelScope(shield=True):
             for target in self._targets:
                 for connection in target.idle:

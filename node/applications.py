@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 
+import structlog
+
 from consensus.application import Application
 from node.genesis import GenesisFile
+
+log = structlog.get_logger("application")
 
 GROUP = "allting.applications"
 MODULE_GROUP = "allting.modules"
@@ -23,17 +27,30 @@ def application_for(genesis: GenesisFile) -> Application:
             f"this town runs the application “{genesis.application}”, which is not installed here; "
             f"install the package that provides it (entry-point group {GROUP})"
         )
-    modules = {point.name for point in entry_points(group=MODULE_GROUP)}
-    missing = sorted(set(genesis.modules) - modules)
+    installed = {point.name: point for point in entry_points(group=MODULE_GROUP)}
+    missing = sorted(set(genesis.modules) - set(installed))
     if missing:
         raise ApplicationMissing(
             f"this town uses modules that are not installed here: {', '.join(missing)}; "
             f"install the packages that provide them (entry-point group {MODULE_GROUP})"
         )
-    application: Application = found[genesis.application].load()(modules=sorted(genesis.modules))
+    modules = [installed[name].load() for name in sorted(genesis.modules)]
+    for module in modules:
+        wanted = genesis.modules[module.name]
+        if module.version != wanted:
+            raise ApplicationMissing(
+                f"this town began with version {wanted} of the module “{module.name}”, installed is {module.version}; "
+                "install the version that the town uses"
+            )
+    application: Application = found[genesis.application].load()(modules=modules, report=_log_fault)
     if application.version != genesis.application_version:
         raise ApplicationMissing(
             f"this town runs version {genesis.application_version} of “{genesis.application}”, "
             f"installed is {application.version}; install the version that the town uses"
         )
     return application
+
+
+def _log_fault(module: str, error: Exception) -> None:
+    """A defect of a module stands in the log with its traceback; the chain goes on with the result ``module.fault``."""
+    log.error("module_fault", module=module, exc_info=error)
