@@ -39,21 +39,22 @@ BAD_ARGUMENTS = "query.bad_arguments"
 
 
 class Town:
-    """See `consensus.application.Application`. Without *modules*, those that the entry points ``allting.modules`` name."""
+    """See `consensus.application.Application`. Its modules are those of the entry points, unless some are given."""
 
     name = "town"
     version = 1
 
     def __init__(self, modules: Sequence[type[Module]] | None = None, *, report: Reporter = ignore_fault) -> None:
-        found = _installed_modules() if modules is None else tuple(modules)
+        found = installed_modules() if modules is None else tuple(modules)
         self.report = report
         """Is told of every defect of a module, with its traceback; the node sets it to its log."""
-        self._registry = Registry.of((Register, *(kind for kind in found if kind is not Register)))
+        self.registry = Registry.of((Register, *(kind for kind in found if kind is not Register)))
+        """The modules and their handlers, in the order of their uses."""
         self._forms = Forms(MessageForms(self._read_message, self.message_to_json))
-        self._questions = Questions(self._registry, self._forms)
-        self._declarations = {kind.name: kind.declaration for kind in self._registry.modules}
+        self._questions = Questions(self.registry, self._forms)
+        self._declarations = {kind.name: kind.declaration for kind in self.registry.modules}
         self.module_names = tuple(sorted(self._declarations))
-        purses = [kind for kind in self._registry.modules if issubclass(kind, FeePolicy)]
+        purses = [kind for kind in self.registry.modules if issubclass(kind, FeePolicy)]
         assert len(purses) <= 1, "a town has at most one module that keeps the purse"
         self._fees = cast("type[FeePolicy] | None", purses[0] if purses else None)
         self._refusals = dict(TEXTS)
@@ -62,18 +63,18 @@ class Town:
             for table in declared.tables:
                 self._refusals[f"{declared.name}.{table}_absent"] = f"there is no such row in {table}"
                 self._refusals[f"{declared.name}.{table}_present"] = f"there is such a row in {table} already"
-        self._pool = Runtime(self._registry, Nothing(), Moment("", 0, 0, CITY), Meter(INTEGER_MAX))
+        self._pool = Runtime(self.registry, Nothing(), Moment("", 0, 0, CITY), Meter(INTEGER_MAX))
         self._pool_fees = fee_policy(self._pool, self._fees)
 
     @property
     def versions(self) -> dict[str, int]:
         """Module → version, as installed."""
-        return {kind.name: kind.version for kind in self._registry.modules}
+        return {kind.name: kind.version for kind in self.registry.modules}
 
     def genesis(self, document: Mapping[str, Any], *, chain_id: str, time_ms: int, params: Params) -> Genesis:
         """The first state, from the genesis file's ``town`` table. Raises ValueError naming the offending key."""
         return first_state(
-            document, self._registry, self._forms, Nothing(), chain_id=chain_id, time_ms=time_ms, params=params
+            document, self.registry, self._forms, Nothing(), chain_id=chain_id, time_ms=time_ms, params=params
         )
 
     def admit(self, transaction: Transaction, state: State, *, time_ms: int, params: Params) -> Admission:
@@ -91,7 +92,7 @@ class Town:
 
     def execute(self, state: State, block: BlockInfo) -> BlockExecution:
         """The execution of *block* over *state*, not begun."""
-        return BlockExecution(self._registry, self._fees, state, block, self.report)
+        return BlockExecution(self.registry, self._fees, state, block, self.report)
 
     def next_due_ms(self, state: State) -> int | None:
         """When scheduled work is due next, block time in ms; None: never."""
@@ -124,7 +125,7 @@ class Town:
     def message_to_json(self, message: Message) -> Any:
         """The reverse of `messages_from_json`, for display; for an unknown or unreadable message its raw fields."""
         name = f"{message.module}.{message.name}"
-        handler = self._registry.handlers.get((message.module, message.name))
+        handler = self.registry.handlers.get((message.module, message.name))
         if handler is not None:
             try:
                 arguments = handler.signature.read(message.args)
@@ -152,11 +153,11 @@ class Town:
 
     def describe(self) -> dict[str, Any]:
         """Modules, messages, queries, events, parameters, refusals with JSON Schema."""
-        return describe_town(self._registry, self._forms, name=self.name, version=self.version)
+        return describe_town(self.registry, self._forms, name=self.name, version=self.version)
 
     def broken_invariants(self, state: State) -> list[str]:
-        """``module.invariant`` of every invariant that does not hold in *state*. Looks at everything: for tests and devnets."""
-        runtime = Runtime(self._registry, state, Moment("", 0, 0, CITY), Meter(INTEGER_MAX))
+        """``module.invariant`` of each that does not hold in *state*. Looks at every row: for tests and devnets."""
+        runtime = Runtime(self.registry, state, Moment("", 0, 0, CITY), Meter(INTEGER_MAX))
         return [
             f"{name}.{invariant}"
             for name, module in sorted(runtime.modules.items())
@@ -173,7 +174,7 @@ class Town:
             raise BadJson(where, 'expected an object such as {"coin.send": {"to": "ting1…", "amount": 5}}')
         ((full_name, given_args),) = given.items()
         module, _, name = str(full_name).partition(".")
-        handler = self._registry.handlers.get((module, name))
+        handler = self.registry.handlers.get((module, name))
         if handler is None:
             raise UnknownMessage(where, f"this town has no message {full_name}")
         arguments = self._forms.read_arguments(handler.signature, given_args, f"{where}.{full_name}")
@@ -198,7 +199,7 @@ class Nothing:
         return iter(())
 
 
-def _installed_modules() -> tuple[type[Module], ...]:
+def installed_modules() -> tuple[type[Module], ...]:
     """The modules that the installed packages bring, by name."""
     found = sorted(entry_points(group=MODULES_GROUP), key=lambda entry: entry.name)
     return tuple(entry.load() for entry in found)

@@ -52,7 +52,7 @@ class BlockExecution:
         return self._result("", self._weight, 0)
 
     def deliver(self, transaction: Transaction) -> Result:
-        """*transaction* took effect, or was refused and its nonce and fee spent. Raises Inadmissible, with nothing changed."""
+        """*transaction* took effect, or was refused, its nonce and fee spent. Raises Inadmissible, nothing changed."""
         runtime = self._runtime
         if self._weight >= self._params.block_weight_max:
             raise Inadmissible(BLOCK_FULL, "the block has no weight left")

@@ -1,7 +1,8 @@
 """Queries: asked of a state, or answered from proved entries alone.
 
-A query that can be proved needs no declaration: it is run once over nothing, to see which entries it looks at, and once over the proved
-values of exactly those. One that scans, or whose entries depend on what others hold, says that it can't be proved.
+A query that can be proved needs no declaration: it is run once over nothing, to see which entries it looks at, and once
+over the proved values of exactly those. One that scans, or whose entries depend on what others hold, says that it can't
+be proved.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The leaf ``town``: accounts with keys and next nonce, work for later, what failed of it, and the modules' versions."""
+"""The leaf ``town``: accounts with keys and next nonce, work for later, what failed of it, and module versions."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from city.sdk.module import Module
 from city.sdk.table import Cell, Page, Table
 from city.sdk.types import Address, Count, Length, Limit, Millis, ModuleName, PublicKey, Range, Record
 from city.sdk.weights import SCHEDULE
+from consensus.codec import Wire
 from consensus.shape import U63, Anything, Hash
 
 KEYS_MAX = 16
@@ -104,7 +105,7 @@ class Register(Module):
         """*account* obeys *record* alone from now on; the calling module has made sure that its present keys agree."""
         self.keys[account] = record
 
-    def enqueue(self, now_ms: int, at_ms: int, module: str, name: str, args: object) -> None:
+    def enqueue(self, now_ms: int, at_ms: int, module: str, name: str, args: Wire) -> None:
         """The work stands in the queue, due at *at_ms* rounded up to the grain, or now if that is past."""
         self.space.charge(SCHEDULE)
         grain = self.grain_ms

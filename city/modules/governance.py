@@ -145,7 +145,7 @@ class ParamSet:
 
 
 class Governance(Module):
-    """Any message of the town can be proposed; persons vote; what passes is executed with the authority of governance."""
+    """Any message of the town can be proposed; persons vote; what passes is carried out with the town's authority."""
 
     name, version = "governance", 1
 
@@ -319,8 +319,8 @@ def recount(tally: Tally, before: Choice | None, now: Choice) -> Tally:
 def outcome(tally: Tally, rules: Rules, persons: int) -> Status:
     """PASSED, REJECTED or VETOED: exact integers, no rounding.
 
-    Rejected below the quorum or if all abstained; vetoed above the veto's share; passed above the threshold, where abstaining does not
-    count and a veto is a no (Cosmos SDK x/gov, tally).
+    Rejected below the quorum or if all abstained; vetoed above the veto's share; passed above the threshold, where
+    abstaining does not count and a veto is a no (Cosmos SDK x/gov, tally).
     """
     voted = votes_in(tally)
     decided = voted - tally.abstain

@@ -181,7 +181,7 @@ class Identity(Module):
         until: Millis | None = None,
         using: RoleName | None = None,
     ) -> None:
-        """Give *account* a role, until a block time or for good: by a passed proposal, or *using* a role of yours that may."""
+        """Give *account* a role, for good or until a block time: by a passed proposal, or *using* a role that may."""
         self._check_granter(ctx, role, using)
         self._grant(account, role, Grant(until=until, granted_by=ctx.sender))
         ctx.emit(RoleGranted(account=account, role=role, until=until))
@@ -273,7 +273,7 @@ class Identity(Module):
 
     def _set_keys(self, ctx: Context, keys: tuple[bytes, ...], threshold: int) -> None:
         ordered = tuple(sorted(keys))
-        if threshold > len(keys) or any(a == b for a, b in zip(ordered, ordered[1:], strict=False)):
+        if threshold > len(keys) or len(dict.fromkeys(keys)) < len(keys):
             raise self.bad_keys()
         self.register.set_keys(ctx, ctx.sender, KeyRecord(keys=ordered, threshold=threshold))
         ctx.emit(KeysSet(account=ctx.sender, threshold=threshold, keys=ordered))

@@ -192,7 +192,7 @@ class Validators(Module):
 
     @end_of_block(changes)
     def carry_out_changes(self, ctx: Context) -> None:
-        """Changes come into force in the order of their decision, up to a third of the set's power in one block, the first always."""
+        """Changes come into force in the order of decision, up to a third of the power in a block, the first always."""
         members = dict(self.members.page().rows)
         total = sum(member.power for member in members.values())
         moved = 0

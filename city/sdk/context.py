@@ -90,9 +90,9 @@ class Context:
         return signed_by(_register(self._runtime), account, self.signers)
 
     def schedule(self, at_ms: int, handler: Callable[..., None], **arguments: Any) -> None:
-        """*handler* (a `scheduled` method of the module that runs) is called with *arguments* at the first block at or after *at_ms*.
+        """*handler* is called with *arguments* in the first block at or after *at_ms*, rounded up to the town's grain.
 
-        The time is rounded up to the town's grain.
+        It is a `scheduled` method of the module that runs.
         """
         module = self._runtime.stack[-1]
         name = handler.__name__
@@ -130,7 +130,7 @@ class Context:
         return code
 
     def set_param(self, module: str, name: str, value: int) -> bool:
-        """The parameter *name* of *module* is *value*; False if there is none, or *value* is out of its bounds. Only for governance."""
+        """The parameter is *value*; False if there is none, or *value* is out of its bounds. Only for governance."""
         self._only_governance()
         found = self._runtime.modules.get(module)
         param = None if found is None else found.declaration.params.get(name)
@@ -140,7 +140,7 @@ class Context:
         return True
 
     def set_engine_param(self, name: str, value: int) -> str:
-        """The engine's parameter *name* is *value* from the next height on: "", or why that can't be. Only for governance."""
+        """The engine's parameter is *value* from the next height on: "", or why it can't be. Only for governance."""
         self._only_governance()
         decided = self._runtime.decided
         params = decided.params or self._runtime.moment.params
@@ -163,7 +163,7 @@ class Context:
 
 
 def signed_by(register: Register, account: bytes, signers: tuple[bytes, ...]) -> bool:
-    """Whether *signers* (public keys) suffice for *account*: by its key record, or by the key that hashes to its address."""
+    """Whether *signers* (public keys) suffice: by the key record, or as the key that hashes to the address."""
     record = register.keys.get(account)
     if record is None:
         return any(key_address(key) == account for key in signers)

@@ -1,4 +1,4 @@
-"""How a module says what its functions are, and what may be set by vote: decorators and descriptors, read once at import."""
+"""How a module says what its functions are, and what a vote may set: decorators and descriptors, read at import."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def message(function: F, /) -> F: ...
 @overload
 def message(*, authority: str) -> Callable[[F], F]: ...
 def message(function: F | None = None, /, *, authority: str | None = None) -> F | Callable[[F], F]:
-    """Declares a handler: keyword arguments are the message's fields. With *authority*, only a passed proposal can carry it."""
+    """Declares a handler; its keyword arguments are the fields. With *authority*, only a passed proposal carries it."""
     mark = Mark(Role.MESSAGE, authority=authority)
     if function is not None:
         return _marked(function, mark)
@@ -92,12 +92,12 @@ def migration(*, to: int) -> Callable[[F], F]:
 
 
 def end_of_block(pending: Table[Any, Any]) -> Callable[[F], F]:
-    """Declares what runs after a block's transactions, only while the table *pending* has rows: an idle block writes nothing."""
+    """Declares what runs at the end of a block, while the table *pending* has rows: idle blocks change nothing."""
     return lambda function: _marked(function, Mark(Role.END_OF_BLOCK, pending=pending))
 
 
 class Param:
-    """A number that a vote may change within bounds: ``loan_ms = Param(Millis, 14 * DAY_MS, low=HOUR_MS, high=90 * DAY_MS)``."""
+    """A number that a vote may change within bounds: ``late_fee = Param(Amount, 5, low=0, high=1_000)``."""
 
     def __init__(self, kind: object, default: int, *, low: int, high: int, text: str = "") -> None:
         assert low <= default <= high

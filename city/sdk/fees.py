@@ -6,14 +6,14 @@ from abc import ABC, abstractmethod
 
 
 class FeePolicy(ABC):
-    """A module with this face decides what weight a fee buys, takes the fee, and pays for newcomers. A town has at most one.
+    """A module with this face says what a fee buys, takes it, and pays for newcomers. A town has at most one.
 
-    These methods run outside of the transaction's own weight, and raise nothing but `consensus.application.Inadmissible`.
+    These methods run outside of the transaction's own weight, and raise nothing but `Inadmissible`.
     """
 
     @abstractmethod
     def weight_bought(self, *, sender: bytes, payer: bytes, fee: int, weight_max: int, time_ms: int) -> int:
-        """The weight that the transaction may use, at most *weight_max*. Inadmissible if *fee* can't be paid or buys nothing."""
+        """The weight that the transaction may use, at most *weight_max*. Inadmissible if *fee* can't be paid."""
 
     @abstractmethod
     def charge(self, *, payer: bytes, fee: int) -> None:

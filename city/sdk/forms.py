@@ -1,7 +1,8 @@
-"""Values as JSON, and the JSON Schema of their types: one compiler for RPC, forms, the command line and the genesis file.
+"""Values as JSON, and the JSON Schema of their types: one compiler for RPC, forms, command line and genesis file.
 
-Addresses are ``ting1…``, other bytes lower-case hex, integers JSON integers, records objects, tuples arrays, enumerations their names in
-lower case. Messages are ``{"coin.send": {"to": "ting1…", "amount": 5}}``, which only a town can read: it lends the two functions.
+Addresses are ``ting1…``, other bytes lower-case hex, integers JSON integers, records objects, tuples arrays,
+enumerations their names in lower case. Messages are ``{"coin.send": {"to": "ting1…", "amount": 5}}``, which only a town
+can read: it lends the two functions.
 """
 
 from __future__ import annotations

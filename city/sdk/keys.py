@@ -26,14 +26,13 @@ def after_prefix(prefix: bytes) -> bytes:
 
 def encode_part(part: object) -> bytes:
     """One part of a key: an int in 0…2^63-1 (refused as overflow outside), bytes or text of at most 65,535 bytes."""
-    kind = type(part)
-    if kind is int:
-        if not 0 <= part <= INTEGER_MAX:  # type: ignore[operator]  # an int, as just seen
+    if type(part) is int:
+        if not 0 <= part <= INTEGER_MAX:
             raise refused(OVERFLOW)
-        return part.to_bytes(8, "big")  # type: ignore[attr-defined]
-    data = part.encode("utf-8") if kind is str else part  # type: ignore[attr-defined]
+        return part.to_bytes(8, "big")
+    data = part.encode("utf-8") if type(part) is str else part
     if type(data) is not bytes:
-        raise TypeError(f"{kind.__name__} can't be part of a key")
+        raise TypeError(f"{type(part).__name__} can't be part of a key")
     return len(data).to_bytes(2, "big") + data
 
 

@@ -1,4 +1,4 @@
-"""A module: one class, read once at import into a `Declaration`; from it come messages, queries, state, forms and pages."""
+"""A module: one class, read once at import into a `Declaration`; messages, queries, state and pages come from it."""
 
 from __future__ import annotations
 
@@ -114,13 +114,13 @@ class Module:
         return table
 
     def link(self, runtime: Runtime) -> None:
-        """Each module that this one uses is reached by its shared methods, through the border that counts depth and names the caller."""
+        """The modules that this one uses are reached by their shared methods, through a `Border`."""
         for attribute, used in self.declaration.uses.items():
             self.__dict__[attribute] = Border(runtime, runtime.modules[used.name])
 
 
 class Border:
-    """The shared methods of a module, as another one sees it."""
+    """The shared methods of a module, as another one sees it: each call counts its depth and names the caller."""
 
     def __init__(self, runtime: Runtime, module: Module) -> None:
         for name in module.declaration.shared:
@@ -131,7 +131,7 @@ def _crossing(runtime: Runtime, name: str, method: Callable[..., T]) -> Callable
     def cross(*args: Any, **kwargs: Any) -> T:
         runtime.enter(name)
         result = method(*args, **kwargs)
-        # Not in a finally: an exception ends the whole transaction, and whoever rolls it back cuts the stack to its mark.
+        # Not in a finally: an exception ends the transaction, and whoever rolls it back cuts the stack to its mark.
         runtime.leave()
         return result
 

@@ -18,9 +18,9 @@ class Refused(Exception):
 
 
 class Refusal:
-    """Declares a refusal of a module: ``taken = Refusal("tool {tool} is out")``, raised as ``raise self.taken(tool=7)``.
+    """Declares a refusal: ``taken = Refusal("tool {tool} is out")``, raised as ``raise self.taken(tool=7)``.
 
-    The code is ``<module>.<attribute name>``; renaming the attribute would change it, so a test pins the table of codes.
+    The code is ``<module>.<attribute name>``: to rename the attribute is to change the code.
     """
 
     def __init__(self, template: str) -> None:

@@ -1,4 +1,4 @@
-"""Where modules run: their rows over one committed state, the weight used, who calls whom, and what has happened so far."""
+"""Where modules run: their rows over one committed state, the weight used, who calls whom, what has happened."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The arguments of a message, a query or scheduled work, read off its function: names, types, defaults, and their wire form.
+"""The arguments of a message, a query or scheduled work, read off its function, and their wire form.
 
-On the wire they are an array in declared order. Arguments with a default that come last are left out where they have it, and an
-explicit trailing default is refused, so that each call has one encoding and a new version may add optional arguments at the end.
+On the wire they are an array in declared order. Arguments with a default that come last are left out where they have
+it, and an explicit trailing default is refused, so that each call has one encoding and a new version may add optional
+arguments at the end.
 """
 
 from __future__ import annotations

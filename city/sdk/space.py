@@ -1,7 +1,8 @@
 """A module's rows as one block's execution sees them: the committed state, and over it what the block wrote so far.
 
-Instead of one overlay for each transaction, every write notes in a journal what stood there before; rolling back to a mark undoes a
-transaction, a faulty piece of scheduled work, or the messages of a proposal, at any depth, and reading needs one look-up only.
+Instead of one overlay for each transaction, every write notes in a journal what stood there before; rolling back to a
+mark undoes a transaction, a faulty piece of scheduled work, or the messages of a proposal, at any depth, and reading
+needs one look- up only.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Space:
     def scan(
         self, start: bytes, stop: bytes, decode: Callable[[bytes], Any], *, reverse: bool = False
     ) -> Iterator[tuple[bytes, Any]]:
-        """Rows with keys in [start, stop), ascending (descending if *reverse*); the caller stops after enough of them."""
+        """Rows with keys in [start, stop), ascending or descending; the caller stops after enough of them."""
         ours = self._written(start, stop)
         if reverse:
             ours.reverse()
@@ -71,12 +72,13 @@ class Space:
         for key, raw in _merged(theirs, ours, reverse=reverse):
             row = self._writes.get(key)
             if row is None and raw is None:
-                continue  # left over in the order by a rollback: not a row, and not charged, since other nodes may not have it
+                continue  # A rollback left the key in our order. It is no row, and not charged for.
             self._meter.spend(READ)
-            if row is None:
-                yield key, decode(raw)  # type: ignore[arg-type]  # not None, as just seen
-            elif row[0] is not None:
-                yield key, row[1]
+            if row is not None:
+                if row[0] is not None:
+                    yield key, row[1]
+            elif raw is not None:
+                yield key, decode(raw)
 
     def changes(self) -> dict[bytes, bytes | None]:
         """What the block wrote, in key order; a row that was neither before nor after is left out."""

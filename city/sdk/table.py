@@ -1,6 +1,7 @@
 """State as a module declares it: tables, indexes over them, single cells.
 
-Declared on the class; each execution binds its own copy to the rows that it sees, so that nothing holds a reference between calls.
+Declared on the class; each execution binds its own copy to the rows that it sees, so that nothing holds a reference
+between calls.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ NOTHING = encode(None)
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[K, V]):
-    """Some rows in key order. `next` is the key to go on after, None at the end; a page may be short and not the last."""
+    """Some rows in key order. `next` is the key to go on after, None at the end; a short page may not be the last."""
 
     rows: tuple[tuple[K, V], ...]
     next: K | None
@@ -65,8 +66,8 @@ class Table(Stored, Generic[K, V]):
         self.value_type: Any = value
         self.indexes: list[Index[Any, K, V]] = []
         self._decode_key = decoder_of(key)
-        self._write_value = writer_of(value)
-        self._read_value = reader_of(value)
+        self._write_value = writer_of(self.value_type)
+        self._read_value = reader_of(self.value_type)
 
     def index(self, part: TypeForm[P], by: Callable[[V], P | None]) -> Index[P, K, V]:
         """Declares an index: rows by what *by* says of them (None: not listed)."""
@@ -128,9 +129,9 @@ class Table(Stored, Generic[K, V]):
         where: Callable[[V], bool] | None = None,
         reverse: bool = False,
     ) -> Page[K, V]:
-        """Up to *limit* rows after the key *after* whose key begins with the part or parts *under* and that *where* accepts.
+        """Up to *limit* rows after the key *after*; looks at no more than 1,000.
 
-        Looks at no more than 1,000 rows.
+        Only rows whose key begins with the part or parts *under*, and that *where* accepts.
         """
         start = self._prefix + encode_parts(under)
         stop = after_prefix(start)
@@ -139,11 +140,10 @@ class Table(Stored, Generic[K, V]):
         elif after is not None:
             start = self.row_key(after) + b"\x00"
         rows: list[tuple[K, V]] = []
-        seen = 0
         offset = len(self._prefix)
-        for raw_key, value in self._space.scan(start, stop, self._read_value, reverse=reverse):
+        scan = self._space.scan(start, stop, self._read_value, reverse=reverse)
+        for seen, (raw_key, value) in enumerate(scan, 1):
             key = self._decode_key(raw_key, offset)[0]
-            seen += 1
             if where is None or where(value):
                 rows.append((key, value))
             if len(rows) >= limit or seen >= PAGE_ROWS_MAX:
@@ -231,8 +231,8 @@ class Cell(Stored, Generic[V]):
     def __init__(self, value: TypeForm[V], default: V) -> None:
         self.value_type: Any = value
         self.default = default
-        self._write_value = writer_of(value)
-        self._read_value = reader_of(value)
+        self._write_value = writer_of(self.value_type)
+        self._read_value = reader_of(self.value_type)
 
     def row_key(self) -> bytes:
         """The state key of the cell."""

@@ -69,7 +69,7 @@ class Record:
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def event(kind: type[T]) -> type[T]:
-    """Declares an event: a frozen dataclass that `Context.emit` takes. It stands above its module's class in the file."""
+    """Declares an event: a frozen dataclass for `Context.emit`. It stands above its module's class in the file."""
     frozen = dataclasses.dataclass(frozen=True, kw_only=True)(kind)
     EVENTS.add(frozen)
     return frozen

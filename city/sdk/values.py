@@ -1,4 +1,4 @@
-"""Values as bytes, checked before they are written: what is out of range is the refusal overflow, not a broken state."""
+"""Values as bytes, checked before they are written: out of range is the refusal overflow, not a broken state."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from functools import cache
 from typing import Annotated, Any
 
 from city.sdk.refusal import OVERFLOW, refused
-from consensus.codec import BadMessage, decode, encode
-from consensus.shape import MESSAGE_BYTES_MAX, Range, Wire, shape_of
+from consensus.codec import BadMessage, Wire, decode, encode
+from consensus.shape import MESSAGE_BYTES_MAX, Range, shape_of
 
 ToWire = Callable[[Any], Wire]
 
 
-@cache
-def writer_of(annotation: Any) -> Callable[[Any], bytes]:
+def writer_of(annotation: object) -> Callable[[Any], bytes]:
     """Turns a value of type *annotation* into its canonical bytes, checked."""
     check = checker_of(annotation)
     return lambda value: encode(check(value))
@@ -25,8 +24,8 @@ def writer_of(annotation: Any) -> Callable[[Any], bytes]:
 def checker_of(annotation: Any) -> ToWire:
     """Turns a value of type *annotation* into its wire form.
 
-    The refusal overflow where a number or a length is out of its range; TypeError for a value of another type, which is a defect of
-    the module's.
+    The refusal overflow where a number or a length is out of its range; TypeError for a value of another type, which is
+    a defect of the module's.
     """
     if typing.get_origin(annotation) is Annotated:
         base, *marks = typing.get_args(annotation)
@@ -61,8 +60,7 @@ def _integer_checker(low: int, high: int) -> ToWire:
     return check
 
 
-@cache
-def reader_of(annotation: Any) -> Callable[[bytes], Any]:
+def reader_of(annotation: object) -> Callable[[bytes], Any]:
     """Turns stored bytes back into a value of type *annotation*."""
     from_wire = shape_of(annotation).from_wire
     return lambda raw: from_wire(decode(raw, bytes_max=MESSAGE_BYTES_MAX))
