@@ -15,8 +15,9 @@ FRAME_HEADER = struct.Struct(">I")
 
 
 def main() -> None:
-    """Serves until the node closes the pipe, or is gone. Ctrl-C is the node's business, which then closes the pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Serves until the node closes the pipe, or is gone. To stop is the node's business; it then closes the pipe."""
+    for order in (signal.SIGINT, signal.SIGTERM):  # given to the whole group by terminals and service managers
+        signal.signal(order, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # the node is gone: end without a word
     serve(sys.stdin.buffer, sys.stdout.buffer)
 
