@@ -87,7 +87,7 @@ class ArrivalLog:
         return self._first + len(self._ids)
 
     def append(self, identity: bytes) -> None:
-        """*identity* arrived last; readers hear of it with the next `wake`. Beyond the bound the oldest is forgotten."""
+        """*identity* arrived last; readers hear of it with the next `wake`. The oldest may be forgotten."""
         self._ids.append(identity)
         if len(self._ids) > self._count_max:
             self._ids.popleft()
