@@ -16,7 +16,11 @@ class BadAddress(ValueError):
 
 
 def address_of(kind: str, *parts: bytes) -> bytes:
-    """The 20 bytes that name the account of *kind* (key, module, multisig, company, …) made of *parts*."""
+    """The 20 bytes that name the account of *kind* (key, module, multisig, company, …) made of *parts*.
+
+    Nothing stands between kind and parts, so no kind may begin with another kind, and parts that vary in length need
+    their lengths among them.
+    """
     return sha256(f"allting/address/{kind}".encode() + b"".join(parts))[:20]
 
 
@@ -42,8 +46,8 @@ def to_text(address: bytes) -> str:
 def from_text(text: str) -> bytes:
     """The 20 bytes behind *text*. Raises BadAddress, saying what to check."""
     lowered = text.lower()
-    if text not in (lowered, text.upper()):
-        raise BadAddress("an address is written all lower or all upper case")
+    if text not in (lowered, text.upper()) or not text.isascii():  # lower() makes an ASCII k of the Kelvin sign
+        raise BadAddress("an address is written all lower or all upper case, in ASCII")
     if not lowered.startswith(PREFIX + "1"):
         raise BadAddress(f"an address begins with {PREFIX}1")
     body = lowered[len(PREFIX) + 1 :]
