@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from consensus import merkle
-from consensus.application import Result
-from consensus.block import Header
 from consensus.transaction import Transaction
+from node.events import Cursor, Kind
 from node.rpc import shapes
 from node.rpc.errors import InvalidParams, NotFound, Pending
 from node.rpc.methods import method
 from node.rpc.parameters import AddressText, CursorJson, Flag, HashText, Height, Integer, Limit, Text
 from node.services import Services
 
-RESULTS_KEPT_MAX = 8
-"""Heights whose results stay decoded: clients ask for many transactions of one block."""
+T = TypeVar("T")
+
 PER_PAGE_MAX = 100
 
 
@@ -26,7 +25,6 @@ class ChainMethods:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._store = services.store
-        self._results: OrderedDict[int, tuple[Result, ...]] = OrderedDict()
 
     def height_or_latest(self, height: int | None) -> int:
         """*height*, or the latest; raises NotFound unless a block of that height is stored."""
@@ -38,24 +36,12 @@ class ChainMethods:
             raise NotFound("there is no block before the first decided height", latest_height=latest)
         return chosen
 
-    def stored_header(self, height: int) -> Header:
-        """The header of *height*; NotFound if it was pruned."""
-        header = self._store.header(height)
-        if header is None:
-            raise NotFound(f"the block of height {height} is no longer kept by this node")
-        return header
-
-    def results_of(self, height: int) -> tuple[Result, ...]:
-        """The results of *height*: ``begin``, each transaction, ``end``."""
-        found = self._results.get(height)
-        if found is None:
-            found = self._store.results(height)
-            if found is None:
-                raise NotFound(f"the results of height {height} are no longer kept by this node")
-            self._results[height] = found
-            if len(self._results) > RESULTS_KEPT_MAX:
-                self._results.popitem(last=False)
-        return found
+    def stored(self, read: Callable[[int], T], height: int) -> T:
+        """What *read* gives for a stored *height*; NotFound where it is not kept."""
+        try:
+            return read(height)
+        except KeyError:
+            raise NotFound(f"height {height} is not kept by this node") from None
 
     def _chosen(self, height: int | None, hash_: bytes | None) -> int:
         if hash_ is None:
@@ -81,16 +67,14 @@ class ChainMethods:
     @method
     async def header(self, height: Height | None = None, hash_: HashText | None = None) -> Any:
         """A header by height or hash; without either the latest."""
-        return {"header": shapes.header_json(self.stored_header(self._chosen(height, hash_)))}
+        return {"header": shapes.header_json(self.stored(self._store.header, self._chosen(height, hash_)))}
 
     @method
     async def block(self, height: Height | None = None, hash_: HashText | None = None) -> Any:
         """A block with its transactions, by height or hash; without either the latest."""
         chosen = self._chosen(height, hash_)
-        block = self._store.block(chosen)
-        if block is None:
-            raise NotFound(f"the block of height {chosen} is no longer kept by this node")
-        bodies = self._store.block_transactions(chosen)
+        block = self.stored(self._store.block, chosen)
+        bodies = self.stored(self._store.block_transactions, chosen)
         return {"block_id": block.id.hex(), "block": shapes.block_json(block, bodies)}
 
     @method
@@ -98,17 +82,14 @@ class ChainMethods:
         """Headers from *max_height* (the latest) down to *min_height*, at most 20."""
         newest = min(self._store.height, self._store.height if max_height is None else max_height)
         oldest = max(1, newest - 19, min_height or 1)
-        headers = [self._store.header(height) for height in range(newest, oldest - 1, -1)]
-        return {
-            "last_height": self._store.height,
-            "headers": [shapes.header_json(header) for header in headers if header is not None],
-        }
+        headers = [self.stored(self._store.header, height) for height in range(newest, oldest - 1, -1)]
+        return {"last_height": self._store.height, "headers": [shapes.header_json(header) for header in headers]}
 
     @method
     async def block_results(self, height: Height | None = None) -> Any:
         """What came of a block: the results of ``begin``, of each transaction, and of ``end``."""
         chosen = self.height_or_latest(height)
-        begin, *transactions, end = self.results_of(chosen)
+        begin, *transactions, end = self.stored(self._store.results, chosen)
         app = self._services.app
         return {
             "height": chosen,
@@ -121,35 +102,23 @@ class ChainMethods:
     async def commit(self, height: Height | None = None) -> Any:
         """A header with its commit; *canonical* says whether the next header chose that commit."""
         chosen = self.height_or_latest(height)
-        commit, canonical = self._commit(chosen)
+        commit, canonical = self.stored(self._store.commit_of, chosen)
         return {
-            "header": shapes.header_json(self.stored_header(chosen)),
+            "header": shapes.header_json(self.stored(self._store.header, chosen)),
             "commit": shapes.commit_json(commit, canonical=canonical),
         }
-
-    def _commit(self, height: int) -> Any:
-        found = self._store.commit_of(height)
-        if found is None:
-            raise NotFound(f"the commit of height {height} is no longer kept by this node")
-        return found
 
     @method
     async def light_block(self, height: Height | None = None) -> Any:
         """All that a light client needs of a height: header, commit, its validators and those of the next height."""
         chosen = self.height_or_latest(height)
-        commit, canonical = self._commit(chosen)
+        commit, canonical = self.stored(self._store.commit_of, chosen)
         return {
-            "header": shapes.header_json(self.stored_header(chosen)),
+            "header": shapes.header_json(self.stored(self._store.header, chosen)),
             "commit": shapes.commit_json(commit, canonical=canonical),
-            "validators": shapes.validators_json(self._validators(chosen)),
-            "next_validators": shapes.validators_json(self._validators(chosen + 1)),
+            "validators": shapes.validators_json(self.stored(self._store.validators_at, chosen)),
+            "next_validators": shapes.validators_json(self.stored(self._store.validators_at, chosen + 1)),
         }
-
-    def _validators(self, height: int) -> Any:
-        found = self._store.validators_at(height)
-        if found is None:
-            raise NotFound(f"the validators of height {height} are no longer kept by this node")
-        return found
 
     @method
     async def validators(
@@ -159,7 +128,7 @@ class ChainMethods:
         chosen = self._store.height + 1 if height is None else height
         if not 1 <= chosen <= self._store.height + 1:
             raise NotFound(f"the validators of height {chosen} are not known here")
-        members = shapes.validators_json(self._validators(chosen))
+        members = shapes.validators_json(self.stored(self._store.validators_at, chosen))
         size = min(PER_PAGE_MAX, per_page or PER_PAGE_MAX)
         start = (max(1, page or 1) - 1) * size
         return {
@@ -173,10 +142,7 @@ class ChainMethods:
     async def consensus_params(self, height: Height | None = None) -> Any:
         """The engine's parameters in force at a height (at the next one, if none is given)."""
         chosen = self._store.height + 1 if height is None else height
-        params = self._store.params_at(chosen) if 1 <= chosen <= self._store.height + 1 else None
-        if params is None:
-            raise NotFound(f"the parameters of height {chosen} are not known here")
-        return {"height": chosen, "params": shapes.params_json(params)}
+        return {"height": chosen, "params": shapes.params_json(self.stored(self._store.params_at, chosen))}
 
     @method
     async def tx(self, hash_: HashText, prove: Flag = False) -> Any:
@@ -188,7 +154,6 @@ class ChainMethods:
         answer = self.transaction(height, index)
         if prove:
             block = self._store.block(height)
-            assert block is not None
             proof = merkle.prove(block.transaction_ids, index)
             answer["proof"] = {
                 "index": proof.index,
@@ -211,7 +176,7 @@ class ChainMethods:
             "height": height,
             "index": index,
             **shapes.transaction_json(app, Transaction.decode(raw)),
-            "result": shapes.result_json(app, self.results_of(height)[index + 1]),
+            "result": shapes.result_json(app, self.stored(self._store.results, height)[index + 1]),
         }
 
     @method
@@ -225,11 +190,12 @@ class ChainMethods:
         """Transactions that touched *address*, or that emitted *event* (``module.name``), oldest first, by pages."""
         if (address is None) == (event is None):
             raise InvalidParams("give one of address and event", parameter="address")
-        kind, key = ("address", address) if address is not None else ("event", (event or "").encode())
-        places = self._store.search(kind, key, after=after, limit=min(limit, PER_PAGE_MAX))
+        kind, key = (Kind.ADDRESS, address) if address is not None else (Kind.EVENT, (event or "").encode())
+        start = None if after is None else Cursor(*after)
+        places = self._store.search(kind, key, after=start, limit=min(limit, PER_PAGE_MAX))
         found: dict[tuple[int, int], dict[str, Any]] = {}
         for height, position, _ in places:
-            if 0 < position < len(self.results_of(height)) - 1 and (height, position) not in found:
+            if 0 < position < len(self.stored(self._store.results, height)) - 1 and (height, position) not in found:
                 found[height, position] = self.transaction(height, position - 1)
         return {
             "transactions": list(found.values()),

@@ -6,13 +6,11 @@ from typing import Any
 
 import trio
 
+from node.events import BEGINNING, Cursor
 from node.rpc import shapes
 from node.rpc.methods import method
 from node.rpc.parameters import CursorJson, Limit, Text, WaitMs
 from node.services import Services
-
-Cursor = tuple[int, int, int]
-START: Cursor = (0, 0, 0)
 
 
 class EventMethods:
@@ -23,7 +21,7 @@ class EventMethods:
 
     @method
     async def events(
-        self, after: CursorJson = START, limit: Limit = 100, wait_ms: WaitMs = 0, module: Text | None = None
+        self, after: CursorJson = BEGINNING, limit: Limit = 100, wait_ms: WaitMs = 0, module: Text | None = None
     ) -> Any:
         """Events after a cursor ``[height, transaction, number]``, oldest first; waits up to *wait_ms* for the first.
 
@@ -31,9 +29,9 @@ class EventMethods:
         ``next``; a cursor stays valid for as long as the node keeps that height.
         """
         with trio.move_on_after(wait_ms / 1000):
-            found, next_ = await self.wait_for(after, limit=limit, module=module)
+            found, next_ = await self.wait_for(Cursor(*after), limit=limit, module=module)
             return {"events": found, "next": list(next_)}
-        found, next_ = self.read(after, limit=limit, module=module)
+        found, next_ = self.read(Cursor(*after), limit=limit, module=module)
         return {"events": found, "next": list(next_)}
 
     async def wait_for(self, after: Cursor, *, limit: int, module: str | None) -> tuple[list[Any], Cursor]:
@@ -50,4 +48,4 @@ class EventMethods:
         rows = self._services.store.events_after(after, limit=limit, module=module)
         app = self._services.app
         found = [{"cursor": list(cursor), "event": shapes.event_json(app, event)} for cursor, event in rows]
-        return found, (tuple(rows[-1][0]) if rows else after)
+        return found, (rows[-1][0] if rows else after)

@@ -92,9 +92,9 @@ class NodeMethods:
 
     @method
     async def unconfirmed_txs(self, limit: Limit = 30) -> Any:
-        """Transactions that wait, in the order in which a proposer would take them."""
-        mempool, services = self._services.mempool, self._services
-        waiting = mempool.reap(time_ms=services.now_ms(), bytes_max=2**63 - 1, count_max=min(limit, UNCONFIRMED_MAX))
+        """Transactions that wait, in order of arrival, at most 100."""
+        mempool = self._services.mempool
+        waiting = mempool.waiting(min(limit, UNCONFIRMED_MAX))
         return {
             "n_txs": mempool.count,
             "total_bytes": mempool.bytes,

@@ -102,9 +102,9 @@ def cursor_from_json(value: Any) -> tuple[int, int, int]:
     """A place in the event log: ``[height, transaction, number]``. Raises ValueError."""
     if type(value) is not list or len(value) != 3:
         raise ValueError("must be [height, transaction, number]")
-    for part in value:
-        if type(part) is not int or not 0 <= part <= INTEGER_MAX:
-            raise ValueError("must be three integers that are not negative")
+    for part, low in zip(value, (0, 0, -1), strict=True):
+        if type(part) is not int or not low <= part <= INTEGER_MAX:
+            raise ValueError("must be three integers, the first two not negative")
     return value[0], value[1], value[2]
 
 

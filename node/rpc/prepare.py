@@ -74,7 +74,7 @@ class PrepareMethods:
         return checked
 
     def _account(self, address: bytes) -> dict[str, Any]:
-        """What the application says of an account: ``next_nonce``, and ``keys`` (hex) if it has a record of them."""
+        """What the application says of an account: ``next_nonce``, and ``record`` (keys, threshold) or null."""
         services = self._services
         chain = services.store.chain_state()
         assert chain is not None, "RPC serves once the genesis is stored"
@@ -87,8 +87,18 @@ class PrepareMethods:
         assert isinstance(answer, dict)
         return answer
 
+    @method
+    async def next_nonce(self, address: AddressText) -> Any:
+        """The nonce for an account's next transaction: after those in blocks and those that wait on this node."""
+        return {"next_nonce": self._nonce(address)}
+
     def _nonce(self, sender: bytes | None) -> int:
-        return 0 if sender is None else int(self._account(sender)["next_nonce"])
+        if sender is None:
+            return 0
+        nonce = int(self._account(sender)["next_nonce"])
+        while self._services.mempool.holds(sender, nonce):
+            nonce += 1
+        return nonce
 
     def _signers(self, sender: bytes | None, fee_payer: bytes | None, given: list[bytes] | None) -> list[bytes]:
         if given is not None or sender is None:
@@ -97,13 +107,14 @@ class PrepareMethods:
         for address in (sender, fee_payer):
             if address is None:
                 continue
-            keys = self._account(address).get("keys") or []
-            if not keys:
+            record = self._account(address)["record"]
+            if record is None or record["threshold"] != len(record["keys"]):
                 raise InvalidParams(
-                    f"the keys of {to_text(address)} are not in the state; give signers (public keys, hex)",
+                    f"which keys sign for {to_text(address)} does not follow from the state; "
+                    "give signers (public keys, hex)",
                     parameter="signers",
                 )
-            found += [bytes.fromhex(key) for key in keys]
+            found += [bytes.fromhex(key) for key in record["keys"]]
         return found
 
     def _valid_until(self) -> int:

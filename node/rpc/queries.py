@@ -12,6 +12,7 @@ from node.rpc.errors import NotFound, QueryFailed
 from node.rpc.methods import method
 from node.rpc.parameters import Flag, Height, JsonObject, Text
 from node.services import Services
+from node.state import StateGone
 
 
 class QueryMethods:
@@ -40,6 +41,8 @@ class QueryMethods:
                 found["proof"] = self._proof(app.proof_targets(path, arguments), chosen)
         except QueryRefused as error:
             raise QueryFailed(str(error), error.code) from None
+        except StateGone as error:
+            raise NotFound(str(error)) from None
         return found
 
     def _moment(self, height: int | None, prove: bool) -> tuple[int, int]:
@@ -48,13 +51,11 @@ class QueryMethods:
         if (store.height if height is None else height) == 0 and not prove:
             return 0, self._services.genesis.time_ms
         chosen = self._chain.height_or_latest(height)
-        return chosen, self._chain.stored_header(chosen).time_ms
+        return chosen, self._chain.stored(store.header, chosen).time_ms
 
     def _proof(self, targets: Sequence[ProofTarget], height: int) -> Mapping[str, Any]:
         store = self._services.store
-        roots = store.module_roots(height)
-        if roots is None:
-            raise NotFound(f"the state of height {height} is no longer kept by this node")
+        roots = self._chain.stored(store.module_roots, height)
         entries = []
         for target in targets:
             value, proof = store.prove(target.module, target.key, height)

@@ -90,13 +90,9 @@ class TransactionMethods:
                 if place is not None:
                     return self._included_json(id_, place)
                 if not waits:
-                    return _outcome_json(self._fate(id_))
+                    return _outcome_json(services.mempool.why(id_))
                 await services.heights.wait_beyond(seen)
         return TimedOut("the transaction was accepted and is not in a block yet; ask again with tx", hash=id_.hex())
-
-    def _fate(self, id_: bytes) -> Outcome:
-        """Why a transaction that had been accepted no longer waits."""
-        return Outcome(id_, "tx.dropped", str(self._services.mempool.why(id_)))
 
     def _included_json(self, id_: bytes, place: tuple[int, int]) -> dict[str, Any]:
         height, index = place

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import trio
 
-from consensus.shape import INTEGER_MAX
+from node.events import Cursor
 from node.rpc import shapes
 from node.rpc.chain import ChainMethods
 from node.rpc.dispatch import Dispatcher
@@ -133,7 +133,7 @@ class Connection:
         self._last_subscription += 1
         scope = trio.CancelScope()
         self._subscriptions[self._last_subscription] = scope
-        cursor = (self._services.heights.current, INTEGER_MAX, INTEGER_MAX) if after is None else after
+        cursor = _first_of(self._services.heights.current + 1) if after is None else Cursor(*after)
         follow = self._follow_blocks if topic == "blocks" else partial(self._follow_events, module)
         self._nursery.start_soon(self._serve_subscription, self._last_subscription, scope, follow, cursor)
         return self._last_subscription
@@ -146,26 +146,34 @@ class Connection:
         scope.cancel()
 
     async def _serve_subscription(
-        self, number: int, scope: trio.CancelScope, follow: Callable[..., Awaitable[None]], cursor: tuple[int, int, int]
+        self, number: int, scope: trio.CancelScope, follow: Callable[..., Awaitable[None]], cursor: Cursor
     ) -> None:
         with scope:
-            await follow(number, cursor)
+            try:
+                await follow(number, cursor)
+            except RpcError as error:  # what it asks for is no longer kept
+                self._subscriptions.pop(number, None)
+                params = {"subscription": number, "error": error.to_json()}
+                await self._send(to_json({"jsonrpc": "2.0", "method": "event", "params": params}))
 
-    async def _follow_events(self, module: str | None, number: int, cursor: tuple[int, int, int]) -> None:
+    async def _follow_events(self, module: str | None, number: int, cursor: Cursor) -> None:
         while True:
             found, cursor = await self._events.wait_for(cursor, limit=EVENTS_PER_MESSAGE_MAX, module=module)
             await self._notify(number, {"events": found}, cursor)
 
-    async def _follow_blocks(self, number: int, cursor: tuple[int, int, int]) -> None:
-        height = cursor[0] + 1
+    async def _follow_blocks(self, number: int, cursor: Cursor) -> None:
+        height = cursor.height if cursor == _first_of(cursor.height) else cursor.height + 1
         while True:
             await self._services.heights.wait_beyond(height - 1)
-            header = self._services.store.header(height)
-            if header is not None:  # else it was pruned: a cursor from long ago
-                shown = {"header": shapes.header_json(header)}
-                await self._notify(number, shown, (height, INTEGER_MAX, INTEGER_MAX))
+            header = self._chain.stored(self._services.store.header, height)
             height += 1
+            await self._notify(number, {"header": shapes.header_json(header)}, _first_of(height))
 
-    async def _notify(self, number: int, what: dict[str, Any], cursor: tuple[int, int, int]) -> None:
+    async def _notify(self, number: int, what: dict[str, Any], cursor: Cursor) -> None:
         params = {"subscription": number, **what, "next": list(cursor)}
         await self._send(to_json({"jsonrpc": "2.0", "method": "event", "params": params}))
+
+
+def _first_of(height: int) -> Cursor:
+    """Before everything that happens in the block of *height*."""
+    return Cursor(height, 0, -1)

@@ -1,0 +1,205 @@
+"""What only the operator of this machine may ask of a running node: a Unix socket in its home, JSON by lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+import trio
+
+from node.invite import PEERS_MAX, Invite, Terms
+from node.services import Services
+from p2p.address import PeerAddress
+
+_log = structlog.get_logger("admin")
+
+SOCKET_NAME = "admin.sock"
+LINE_BYTES_MAX = 64 * 1024
+CONNECTIONS_MAX = 8
+CALL_SECONDS = 30
+
+
+class AdminRefused(Exception):
+    """The node can't do what the operator asks; says why."""
+
+
+class NotRunning(Exception):
+    """No node runs in this home; says what to do."""
+
+
+class Admin:
+    """Answers the operator's commands."""
+
+    def __init__(self, services: Services, stop: Callable[[], None]) -> None:
+        """*stop* begins the node's orderly end; it must return at once."""
+        self._services = services
+        self._stop = stop
+        self._commands = {"stop": self._do_stop, "invite": self._invite, "peers": self._peers}
+
+    async def serve(self, *, task_status: trio.TaskStatus[Path] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serves HOME/admin.sock (mode 0600) until cancelled. The caller holds the lock on the home's data."""
+        path = self._services.home / SOCKET_NAME
+        listener = _listen(path)
+        try:
+            task_status.started(path)
+            await trio.serve_listeners(self._client, [listener])
+        finally:
+            listener.socket.close()
+            path.unlink(missing_ok=True)
+
+    async def _client(self, stream: trio.SocketStream) -> None:
+        with trio.move_on_after(CALL_SECONDS):
+            try:
+                async with stream:
+                    line = await _read_line(stream)
+                    answer, then = self.answer(line)
+                    await stream.send_all(json.dumps(answer).encode() + b"\n")
+            except trio.BrokenResourceError:
+                return  # the operator's command went away
+            if then is not None:
+                then()
+
+    def answer(self, line: bytes) -> tuple[dict[str, Any], Callable[[], None] | None]:
+        """The answer to one command, and what to do once it was sent."""
+        try:
+            request = json.loads(line)
+            command = self._commands.get(request["command"])
+            arguments = {name: value for name, value in request.items() if name != "command"}
+        except (ValueError, RecursionError, KeyError, TypeError):
+            return _refusal("a command is a JSON object with the member command"), None
+        if command is None:
+            return _refusal(f"there is no such command; there are {', '.join(self._commands)}"), None
+        try:
+            result = command(arguments)
+        except AdminRefused as error:
+            return _refusal(str(error)), None
+        return {"result": result}, self._stop if command == self._do_stop else None
+
+    def _do_stop(self, arguments: dict[str, Any]) -> Any:
+        _log.info("stop_requested")
+        return {"stopping": True}
+
+    def _peers(self, arguments: dict[str, Any]) -> Any:
+        return [
+            {"address": str(peer.address), "outbound": peer.outbound, "moniker": peer.hello.moniker}
+            for peer in self._services.network.peers.values()
+        ]
+
+    def _invite(self, arguments: dict[str, Any]) -> Any:
+        """A link to this node and its peers, with the latest block as its trust root."""
+        services = self._services
+        chain = services.store.chain_state()
+        assert chain is not None, "the node serves once the genesis is stored"
+        now_ms = services.now_ms()
+        terms = Terms(
+            chain_id=services.chain_id,
+            genesis_hash=services.genesis.hash,
+            height=chain.height,
+            block_id=chain.block_id,
+            time_ms=chain.time_ms,
+            issued_ms=now_ms,
+            expires_ms=now_ms + chain.params.trusting_period_ms,
+            peers=self._invite_peers(),
+            voucher=_seed(arguments.get("voucher")),
+            issuer=services.network.node_id,
+        )
+        link = Invite.issue(terms, services.node_seed).link()
+        return {"link": link, "expires_ms": terms.expires_ms, "height": terms.height, "peers": list(terms.peers)}
+
+    def _invite_peers(self) -> tuple[str, ...]:
+        """This node first, then peers that listen and that it reached itself, so that the link outlives one machine."""
+        services = self._services
+        own = own_address(services)
+        others = [str(peer.address) for peer in services.network.peers.values() if peer.outbound and peer.address]
+        return tuple(dict.fromkeys([str(own), *others]))[:PEERS_MAX]
+
+
+def own_address(services: Services) -> PeerAddress:
+    """Where peers reach this node: its external address if set, else where it listens."""
+    network = services.network
+    external = services.config.p2p.external_address
+    if external:
+        return PeerAddress.parse(f"{network.node_id.hex()}@{external}")
+    bound = network.bound_address
+    if bound is None:
+        raise AdminRefused("this node does not listen for peers: set p2p.listen or p2p.external_address in config.toml")
+    return PeerAddress(network.node_id, bound.host, bound.port)
+
+
+def call(home: Path, command: str, **arguments: Any) -> Any:
+    """What the node that runs in *home* answers to *command*. Raises NotRunning or AdminRefused."""
+    path = home / SOCKET_NAME
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+        channel.settimeout(CALL_SECONDS)
+        try:
+            with _short(path) as name:
+                channel.connect(name)
+            channel.sendall(json.dumps({"command": command, **arguments}).encode() + b"\n")
+            with channel.makefile("rb") as file:
+                line = file.readline(LINE_BYTES_MAX + 1)
+            answer = json.loads(line)
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise NotRunning(f"no node runs in {home}; start it with: allting start --home {home}") from None
+        except (OSError, ValueError) as error:
+            raise NotRunning(f"the node in {home} does not answer ({error}); look at its log") from error
+    if "error" in answer:
+        raise AdminRefused(answer["error"]["message"])
+    return answer["result"]
+
+
+def _listen(path: Path) -> trio.SocketListener:
+    path.unlink(missing_ok=True)  # left by a node that was killed: its lock is ours now
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    former = os.umask(0o177)
+    try:
+        with _short(path) as name:
+            opened.bind(name)
+    except OSError:
+        opened.close()
+        raise
+    finally:
+        os.umask(former)
+    opened.listen(CONNECTIONS_MAX)
+    return trio.SocketListener(trio.socket.from_stdlib_socket(opened))
+
+
+@contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """A name for *path* that fits into the 108 bytes of a Unix socket's address, however deep the home lies."""
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{path.name}"
+    finally:
+        os.close(descriptor)
+
+
+async def _read_line(stream: trio.SocketStream) -> bytes:
+    line = bytearray()
+    while not line.endswith(b"\n") and len(line) <= LINE_BYTES_MAX:
+        part = await stream.receive_some(LINE_BYTES_MAX)
+        if not part:
+            break
+        line += part
+    return bytes(line)
+
+
+def _seed(value: Any) -> bytes | None:
+    if value is None:
+        return None
+    try:
+        seed = bytes.fromhex(value)
+    except (TypeError, ValueError):
+        raise AdminRefused("a voucher is 32 bytes in hex") from None
+    if len(seed) != 32:
+        raise AdminRefused("a voucher is 32 bytes in hex")
+    return seed
+
+
+def _refusal(text: str) -> dict[str, Any]:
+    return {"error": {"message": text}}

@@ -1,0 +1,176 @@
+"""Which home and which node a command is about: options, environment, and what lies in the folder."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from consensus.address import BadAddress, from_text
+from consensus.application import Application
+from node.applications import GROUP, application_for
+from node.cli.screen import Mistake
+from node.client import Client
+from node.config import Config, split_host_port
+from node.genesis import GenesisFile
+from node.home import Home
+from node.keys import KeyFile, PasswordNeeded
+
+F = TypeVar("F", bound=Callable[..., Any])
+DEFAULT_HOME = "~/.allting"
+DEFAULT_APPLICATION = "town"
+DEVNET_FILE = "devnet.json"
+PASSWORD_VARIABLE = "ALLTING_PASSWORD"
+NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A home on this machine and the node to talk to."""
+
+    path: Path
+    node: str | None
+    """URL given on the command line."""
+
+    @property
+    def home(self) -> Home:
+        """What lies where."""
+        return Home(self.path)
+
+    @property
+    def url(self) -> str:
+        """The node's RPC: as given, else that of the home, else that of the first node of the devnet in the folder."""
+        if self.node is not None:
+            return self.node
+        if self.home.config.exists():
+            host, port = split_host_port(Config.load(self.home.config).rpc.listen)
+            shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+            return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+        devnet = self.path / DEVNET_FILE
+        if devnet.exists():
+            return str(json.loads(devnet.read_bytes())["nodes"][0]["rpc"])
+        raise Mistake(f"there is no node in {self.path}: give --node URL, or --home of a node (allting init makes one)")
+
+    def client(self) -> Client:
+        """A client of that node."""
+        return Client(self.url)
+
+    @property
+    def genesis_path(self) -> Path | None:
+        """The genesis file of the home, or of the devnet in the folder; None if neither is there."""
+        for path in (self.home.genesis, self.path / "node0" / "genesis.toml"):
+            if path.exists():
+                return path
+        return None
+
+    def application(self) -> Application:
+        """The application of the home's chain, else the one that is installed under the usual name."""
+        path = self.genesis_path
+        if path is not None:
+            return application_for(GenesisFile.load(path))
+        for point in entry_points(group=GROUP):
+            if point.name == DEFAULT_APPLICATION:
+                application: Application = point.load()()
+                return application
+        raise Mistake(f"no application named {DEFAULT_APPLICATION} is installed (entry-point group {GROUP})")
+
+    @property
+    def accounts(self) -> Path:
+        """Where new account keys go."""
+        return self.path / "keys" / "accounts"
+
+    def account_names(self) -> dict[str, Path]:
+        """The accounts that can be used from here, by name; those of a devnet serve all of its nodes."""
+        folders = [self.accounts]
+        if (self.path.parent / DEVNET_FILE).exists():
+            folders.append(self.path.parent / "keys" / "accounts")
+        found: dict[str, Path] = {}
+        for folder in folders:
+            for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+                found.setdefault(path.stem, path)
+        return found
+
+    def account(self, name: str) -> KeyFile:
+        """The key of account *name*. Raises Mistake naming those that there are."""
+        found = self.account_names()
+        if name not in found:
+            known = f"there are {', '.join(sorted(found))}" if found else "make one with: allting keys new NAME"
+            raise Mistake(f"there is no account {name!r} in {self.accounts}; {known}")
+        return KeyFile.load(found[name], kind="account")
+
+    def only_account(self) -> str:
+        """The name of the account to use where none was named: the only one, or the first of a devnet's test keys."""
+        found = sorted(self.account_names())
+        if len(found) == 1 or (found and (self.path.parent / DEVNET_FILE).exists()):
+            return found[0]
+        raise Mistake(
+            f"say who pays with --from NAME ({', '.join(found)})"
+            if found
+            else "make an account first: allting keys new NAME"
+        )
+
+    def address(self, text: str) -> bytes:
+        """The address that *text* is, or that of the account with this name. Raises Mistake."""
+        try:
+            return from_text(text)
+        except BadAddress as error:
+            if text in self.account_names():
+                return self.account(text).address
+            raise Mistake(f"{text!r} is neither an account here nor an address: {error}") from None
+
+
+def new_account_path(place: Place, name: str) -> Path:
+    """Where the key of a new account *name* goes. Raises Mistake for a name that is no file name."""
+    if not name or not set(name) <= NAME_CHARACTERS:
+        raise Mistake(f"{name!r} can't be the name of an account: use a-z, 0-9, - and _")
+    path = place.accounts / f"{name}.json"
+    if path.exists():
+        raise Mistake(f"there is an account {name!r} already; choose another name")
+    return path
+
+
+def unlock(key: KeyFile) -> bytes:
+    """The seed of *key*; asks for its password if it has one and ALLTING_PASSWORD doesn't give it."""
+    try:
+        return key.unlock(os.environ.get(PASSWORD_VARIABLE))
+    except PasswordNeeded:
+        return key.unlock(click.prompt(f"Password of {key.source}", hide_input=True, err=True))
+
+
+def home_option(command: F) -> F:
+    """Gives a command ``--home``; it receives a `Place` as *place*."""
+    return _with_place(command, with_node=False)
+
+
+def place_options(command: F) -> F:
+    """Gives a command ``--home`` and ``--node``; it receives a `Place` as *place*."""
+    return _with_place(command, with_node=True)
+
+
+def _with_place(command: F, *, with_node: bool) -> F:
+    @functools.wraps(command)
+    def wrapped(*args: Any, home: Path, node: str | None = None, **options: Any) -> Any:
+        return command(*args, place=Place(home.expanduser().resolve(), node), **options)
+
+    decorated: Any = home_parameter(wrapped)
+    return node_parameter(decorated) if with_node else decorated  # type: ignore[no-any-return]  # click's own type
+
+
+home_parameter = click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_HOME,
+    envvar="ALLTING_HOME",
+    show_default=True,
+    help="The folder of the node, with its keys.",
+)
+node_parameter = click.option(
+    "--node", metavar="URL", envvar="ALLTING_NODE", help="The node to talk to; without it the one in --home."
+)

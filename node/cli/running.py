@@ -1,0 +1,64 @@
+"""Runs what needs the event loop, and turns what stopped it into one sentence."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from node.cli.screen import Failed
+from node.consensus_driver import NodeStopped
+from node.invite import Terms
+from node.joining import NobodyAnswered, fetch_genesis
+from node.node import run_node
+from node.rpc.connections import PortInUse
+from node.signer import SignerStateDamaged, SignerStateMissing
+from node.store import StoreFailed, StoreInUse
+from node.wal import WalDamaged
+
+SENTENCES: dict[type[Exception], str] = {
+    NodeStopped: "node.stopped",
+    StoreInUse: "node.in_use",
+    StoreFailed: "node.store",
+    PortInUse: "node.port_in_use",
+    WalDamaged: "node.log_damaged",
+    SignerStateMissing: "node.signer_state",
+    SignerStateDamaged: "node.signer_state",
+    NobodyAnswered: "join.nobody_answered",
+}
+"""What may end a node, with a text for its operator; the code is what --json gives."""
+
+
+def run(home: Path) -> None:
+    """The node of *home* has run until it was told to stop. Raises Failed with the reason if it stopped by itself."""
+    try:
+        trio.run(run_node, home)
+    except Exception as error:
+        raise _said(error) from error
+
+
+def fetch(terms: Terms) -> bytes:
+    """The genesis file that an invite's *terms* name, from the peers that they name. Raises Failed."""
+    ask = partial(fetch_genesis, chain_id=terms.chain_id, genesis_hash=terms.genesis_hash, peers=terms.peers)
+    try:
+        return trio.run(ask)
+    except Exception as error:
+        raise _said(error) from error
+
+
+def _said(error: Exception) -> BaseException:
+    """*error* as a Failed if its family has a text for people, else its first cause as it is."""
+    first = _cause(error)
+    for family, code in SENTENCES.items():
+        if isinstance(first, family):
+            return Failed(str(first), code=code)
+    return first
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The first thing that went wrong; in a group the consequences of the stop stand behind it."""
+    first = error
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first
