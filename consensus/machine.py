@@ -121,16 +121,15 @@ class Machine:
                 self._time_out(step)
 
     def _note_proposal(self, event: ProposalReceived) -> None:
+        """The verdict on the block is kept whatever becomes of the proposal: the driver, who executed it, bounds those."""
         proposal = event.proposal
+        self._note_block(proposal.block_id, event.valid)
         proposer = self._validators.proposer(proposal.round).address
         if not self.tally.hear(proposer, proposal.round):
             return
         known = self._proposals.setdefault(proposal.round, [])
         if len(known) < PROPOSALS_PER_ROUND_MAX and all(other.proposal != proposal for other in known):
             known.append(event)
-            self._note_block(proposal.block_id, event.valid)
-        elif proposal.block_id in self._fetching:
-            self._note_block(proposal.block_id, event.valid)
         self._forget_proposals_ahead()
 
     def _forget_proposals_ahead(self) -> None:

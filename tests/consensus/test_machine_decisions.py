@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from consensus.effects import Decide, EnteredRound, FetchBlock, FoundEquivocation, RefusedDecision
+from consensus.effects import Decide, EnteredRound, FetchBlock, FoundEquivocation, KeepBlock, RefusedDecision
 from consensus.inputs import BlockArrived, Input, Step, VoteReceived
 from consensus.machine import PROPOSALS_PER_ROUND_MAX
 from tests.consensus.play import (
@@ -22,6 +22,7 @@ from tests.consensus.play import (
     W,
     begun,
     locked_on_v,
+    my_precommit,
     my_prevote,
     precommit,
     prevote,
@@ -134,15 +135,22 @@ def test_two_verdicts_on_one_block_are_a_defect_of_ours() -> None:
         script.play(BlockArrived(HEIGHT, V, False))
 
 
-def test_lying_proposer_fills_no_memory_but_what_wins_a_quorum_is_taken() -> None:
+def test_lying_proposer_fills_no_memory_but_whichever_of_its_blocks_wins_a_quorum_is_here() -> None:
     script = begun()
-    blocks = [bytes([number]) * 32 for number in range(PROPOSALS_PER_ROUND_MAX + 2)]
-    script.play(*(proposal(0, block_id) for block_id in blocks))
-    last = blocks[-1]
-    script.play(prevote(A, 0, last), prevote(B, 0, last))
-    assert FetchBlock(HEIGHT, 0, last) in script.play(prevote(C, 0, last))
-    script.play(proposal(0, last))
-    assert script.machine.locked_block_id == last
+    script.play(prevote(A, 0, W), prevote(B, 0, W), prevote(C, 0, W), timeout(0, Step.PRECOMMIT))
+    blocks = [bytes([number]) * 32 for number in range(PROPOSALS_PER_ROUND_MAX)]
+    script.play(*(proposal(1, block_id, 0) for block_id in blocks))
+    assert script.play(proposal(1, W, 0)) == []  # one too many: no prevote on it
+    script.play(timeout(1, Step.PROPOSE), prevote(A, 1, W), prevote(C, 1, W))
+    assert script.play(prevote(D, 1, W)) == [KeepBlock(HEIGHT, 1, W, True), my_precommit(1, W)]
+
+
+def test_block_of_a_proposal_that_came_too_early_to_keep_is_not_fetched() -> None:
+    script = begun()
+    script.play(prevote(B, 5, None), prevote(B, 9, None), proposal(1, V))
+    assert script.play(timeout(0, Step.PRECOMMIT)) == [timer(1, Step.PROPOSE)]
+    script.play(precommit(A, 1, V), precommit(B, 1, V))
+    assert script.play(precommit(C, 1, V)) == [Decide(HEIGHT, 1, V)]
 
 
 def test_proposals_far_ahead_give_way_to_later_ones_of_their_proposer() -> None:

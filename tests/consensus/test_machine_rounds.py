@@ -88,6 +88,21 @@ def test_proposer_with_a_valid_value_proposes_that_with_its_round_L15_L16_L19() 
     assert effects == [timer(1, Step.PROPOSE), SignProposal(HEIGHT, 1, 0, V)]
 
 
+def test_proposer_prefers_the_latest_valid_value_to_its_lock_L15_L16() -> None:
+    script = begun(C)
+    script.play(proposal(0, V), prevote(A, 0, V), prevote(B, 0, V), prevote(C, 0, V), timeout(0, Step.PRECOMMIT))
+    script.play(timeout(1, Step.PROPOSE), timeout(1, Step.PREVOTE), proposal(1, W))
+    script.play(prevote(A, 1, W), prevote(B, 1, W), prevote(D, 1, W))
+    assert (script.machine.locked_round, script.machine.valid_round) == (0, 1)
+    assert script.play(timeout(1, Step.PRECOMMIT))[1:] == [SignProposal(HEIGHT, 2, 1, W)]
+
+
+def test_value_asked_for_in_a_former_round_is_not_proposed_in_this_one() -> None:
+    script = begun(A)
+    script.play(timeout(0, Step.PRECOMMIT))
+    assert script.play(ValueBuilt(HEIGHT, 1, V)) == []
+
+
 @pytest.mark.parametrize("stale", [ValueBuilt(HEIGHT, 1, V), ValueBuilt(HEIGHT + 1, 0, V)])
 def test_built_value_of_another_round_or_height_is_dropped(stale: ValueBuilt) -> None:
     assert begun(A).play(stale) == []

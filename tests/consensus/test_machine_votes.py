@@ -124,8 +124,8 @@ def test_invalid_block_with_a_polka_gets_a_prevote_for_nil_L29_L32() -> None:
 
 def test_pol_round_that_is_not_in_the_past_gets_no_prevote_L28() -> None:
     script = begun()
-    assert script.play(proposal(0, V, 0)) == []
-    script.play(timeout(0, Step.PROPOSE), prevote(A, 0, V), prevote(B, 0, V), prevote(C, 0, V))
+    assert script.play(proposal(0, V, 0), prevote(A, 0, V), prevote(B, 0, V), prevote(C, 0, V)) == []
+    script.play(timeout(0, Step.PROPOSE))
     assert script.machine.locked_block_id == V  # the polka holds all the same (L36)
 
 
@@ -181,6 +181,24 @@ def test_polka_before_the_proposal_waits_for_it_L36() -> None:
     assert script.play(prevote(A, 0, V), prevote(B, 0, V)) == []
     assert script.play(prevote(C, 0, V)) == [FetchBlock(HEIGHT, 0, V)]
     assert script.play(proposal(0, V)) == [my_prevote(0, V), KeepBlock(HEIGHT, 0, V, True), my_precommit(0, V)]
+
+
+def test_polka_waits_for_the_prevote_though_the_block_is_here_L36() -> None:
+    script = begun()
+    script.play(prevote(A, 0, V), prevote(B, 0, V), prevote(C, 0, V))
+    assert script.play(BlockArrived(HEIGHT, V, True)) == []
+    locked = [my_prevote(0, None), KeepBlock(HEIGHT, 0, V, True), my_precommit(0, V)]
+    assert script.play(timeout(0, Step.PROPOSE)) == locked
+
+
+def test_each_round_has_its_own_polka_and_its_own_timers_L34_L36_L47() -> None:
+    script = begun()
+    script.play(timeout(0, Step.PROPOSE), prevote(A, 0, V), prevote(B, 0, None), prevote(D, 0, None))
+    script.play(precommit(A, 0, V), precommit(B, 0, None), precommit(D, 0, None), timeout(0, Step.PRECOMMIT))
+    assert script.play(timeout(1, Step.PROPOSE), prevote(A, 1, V), prevote(B, 1, None)) == [my_prevote(1, None)]
+    assert script.play(prevote(D, 1, None)) == [timer(1, Step.PREVOTE)]
+    assert script.play(precommit(A, 1, V), precommit(B, 1, None)) == []
+    assert script.play(precommit(D, 1, None)) == [timer(1, Step.PRECOMMIT)]
 
 
 def test_polka_for_an_invalid_block_locks_nothing_L36() -> None:

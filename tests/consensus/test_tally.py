@@ -47,6 +47,18 @@ def test_quorum_is_more_than_two_thirds_in_exact_integers(powers: list[int], dat
     assert tally.commit == ((0, V) if reached else None)
 
 
+def test_exactly_two_thirds_are_no_quorum() -> None:
+    three = weighted(5, 5, 5)
+    tally = Tally(three)
+    tally.enter(0)
+    for address in three.addresses[:2]:
+        tally.add(vote(PRECOMMIT, address, 0, V))
+    assert not tally.has_quorum(0, PRECOMMIT, V)
+    assert not tally.has_quorum_of_any(0, PRECOMMIT)
+    tally.add(vote(PRECOMMIT, three.addresses[2], 0, V))
+    assert tally.commit == (0, V)
+
+
 def test_kinds_rounds_and_values_are_counted_apart() -> None:
     tally = tally_in_round(1)
     for who, kind, round_, value in (
@@ -184,8 +196,9 @@ def test_forgetting_one_validator_leaves_the_others_in_that_round() -> None:
     assert tally.votes(1, PREVOTE) == {B: vote(PREVOTE, B, 1, V)}
     assert tally.round_to_skip_to() is None
     tally.enter(1)
-    for who in (C, D):
-        tally.add(vote(PREVOTE, who, 1, V))
+    tally.add(vote(PREVOTE, C, 1, V))
+    assert not tally.has_quorum_of_any(1, PREVOTE)
+    tally.add(vote(PREVOTE, D, 1, V))
     assert tally.has_quorum(1, PREVOTE, V)
     assert tally.value(1, PREVOTE) == V
 
