@@ -123,19 +123,19 @@ class Account:
         )
         return body.signed(*signing)
 
-    def sends(self, message: str, *, fee: int = 0, fee_payer: Account | None = None, **arguments: Any) -> Result:
+    def sends(self, message: str, /, *, fee: int = 0, fee_payer: Account | None = None, **arguments: Any) -> Result:
         """The message took effect, in a block of its own. AssertionError with the code if it was refused."""
         result = self.tries(message, fee=fee, fee_payer=fee_payer, **arguments)
         assert result.code == "", f"{message}: {result.code}"
         return result
 
-    def is_refused(self, code: str, message: str, *, fee: int = 0, **arguments: Any) -> Result:
+    def is_refused(self, code: str, message: str, /, *, fee: int = 0, **arguments: Any) -> Result:
         """The message was refused with *code*, in a block of its own. AssertionError if not."""
         result = self.tries(message, fee=fee, **arguments)
         assert result.code == code, f"{message}: expected {code}, got {result.code or 'success'}"
         return result
 
-    def tries(self, message: str, *, fee: int = 0, fee_payer: Account | None = None, **arguments: Any) -> Result:
+    def tries(self, message: str, /, *, fee: int = 0, fee_payer: Account | None = None, **arguments: Any) -> Result:
         """The result of the message, in a block of its own."""
         made = self.town.message(message, **arguments)
         (result,) = self.town.block(self.transaction(made, fee=fee, fee_payer=fee_payer))
@@ -196,18 +196,18 @@ class Town:
         self._registrar.sends("identity.attest", account=account, nullifier=sha256(account.address))
         return account
 
-    def message(self, name: str, **arguments: Any) -> Message:
+    def message(self, name: str, /, **arguments: Any) -> Message:
         """The message *name* (``module.message``) with typed arguments; an `Account` stands for its address."""
         module, _, handler = name.partition(".")
         values = {key: value.address if isinstance(value, Account) else value for key, value in arguments.items()}
         return Message(module, handler, self._registry.handlers[module, handler].signature.write(values))
 
-    def govern(self, message: str, **arguments: Any) -> None:
+    def govern(self, message: str, /, **arguments: Any) -> None:
         """The message took effect with the authority of governance, without a ballot."""
         code = self.tries_to_govern(message, **arguments)
         assert code == "", f"{message}: {code}"
 
-    def tries_to_govern(self, message: str, **arguments: Any) -> str:
+    def tries_to_govern(self, message: str, /, **arguments: Any) -> str:
         """The code of the message, carried with the authority of governance in a block of its own."""
         made = self.message(message, **arguments)
         execution = _Governing(self._registry, None, self.state, self._next_block(None), self.app.report)
@@ -239,11 +239,11 @@ class Town:
             self.block(time_ms=max(due, self.time_ms + 1))
         self.block(time_ms=until)
 
-    def query(self, path: str, **arguments: Any) -> Any:
+    def query(self, path: str, /, **arguments: Any) -> Any:
         """The answer to ``module/query``, as JSON-ready data."""
         return self.app.query(path, arguments, self.state, height=self.height, time_ms=self.time_ms)
 
-    def query_refused(self, path: str, **arguments: Any) -> str:
+    def query_refused(self, path: str, /, **arguments: Any) -> str:
         """The code with which the query is refused. AssertionError if it is answered."""
         try:
             self.query(path, **arguments)

@@ -130,7 +130,8 @@ class Validators(Module):
     @message
     def apply(self, ctx: Context, *, public_key: PublicKey, name: NodeName) -> None:
         """Ask to become a validator with your node's consensus key; a proposal with `validators.admit` decides."""
-        if public_key in self.members or public_key in self.candidates:
+        coming = self._latest(public_key) is not None
+        if coming or public_key in self.members or public_key in self.candidates:
             raise self.known()
         self.candidates.insert(public_key, Candidate(operator=ctx.sender, name=name))
         ctx.emit(Applied(public_key=public_key, operator=ctx.sender, name=name))
@@ -238,13 +239,17 @@ class Validators(Module):
         return candidate
 
     def _member(self, public_key: bytes) -> Member:
+        latest = self._latest(public_key)
+        if latest is None:
+            raise self.unknown()
+        return latest
+
+    def _latest(self, public_key: bytes) -> Member | None:
         """The validator as it will be when every decided change is in force."""
         latest = self.members.get(public_key)
         for _, change in self.changes.page().rows:
             if change.public_key == public_key:
                 latest = _member_after(change)
-        if latest is None:
-            raise self.unknown()
         return latest
 
     def _decide(self, ctx: Context, public_key: bytes, power: int, operator: bytes, name: str) -> None:
