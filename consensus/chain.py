@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Annotated
 
 from consensus import merkle
@@ -119,7 +120,12 @@ def results_hash(results: Sequence[Result]) -> bytes:
 
 
 def transactions_root(ids: Sequence[bytes]) -> bytes:
-    """32 bytes, RFC 6962 over the transactions' ids."""
+    """32 bytes, RFC 6962 over the transactions' ids. Asked for several times a block, so the last few are kept."""
+    return _root_of_ids(tuple(ids))
+
+
+@lru_cache(maxsize=4)
+def _root_of_ids(ids: tuple[bytes, ...]) -> bytes:
     return merkle.root(ids)
 
 

@@ -6,6 +6,7 @@ MessagePack itself is not canonical (``cc 01`` and ``01`` both read as 1), so de
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import msgpack
@@ -15,6 +16,9 @@ DEPTH_MAX = 16
 
 Wire: TypeAlias = "bool | int | bytes | str | tuple[Wire, ...] | None"
 """What can stand on the wire. Arrays decode as tuples."""
+
+_SCALARS = frozenset({int, bytes, str, bool, type(None)})
+"""Exact types: a subclass (an enum) has no place on the wire, its shape writes the plain value."""
 
 
 class BadMessage(Exception):
@@ -33,7 +37,9 @@ def encode(value: object) -> bytes:
 
     Raises TypeError or OverflowError for anything else: that is a defect of ours, not of a peer.
     """
-    return _checked_pack(value)
+    _refuse_foreign((value,))
+    packed: bytes = msgpack.packb(value, use_bin_type=True)
+    return packed
 
 
 def decode(data: bytes, *, bytes_max: int) -> Wire:
@@ -46,7 +52,7 @@ def decode(data: bytes, *, bytes_max: int) -> Wire:
         raise BadMessage("bytes follow the message", "bad_message.trailing_bytes") from error
     except (ValueError, RecursionError, msgpack.UnpackException) as error:
         raise BadMessage(f"not MessagePack: {error!s:.80}") from error
-    _check(value, DEPTH_MAX)
+    _check((value,), DEPTH_MAX)
     if msgpack.packb(value, use_bin_type=True) != data:
         raise BadMessage("not the canonical encoding", "bad_message.not_canonical")
     return value  # type: ignore[no-any-return]  # _check has just proved the type
@@ -56,28 +62,23 @@ def _no_extension(code: int, data: bytes) -> None:
     raise ValueError(f"extension type {code}")
 
 
-def _check(value: object, depth: int) -> None:
-    """Raises BadMessage unless *value* is a `Wire` of at most *depth* nested arrays."""
-    kind = type(value)
-    if kind is tuple:
-        if depth == 0:
-            raise BadMessage(f"arrays are nested more than {DEPTH_MAX} deep", "bad_message.too_deep")
-        for item in value:  # type: ignore[attr-defined]
-            _check(item, depth - 1)
-    elif not (kind is int or kind is bytes or kind is str or value is None or kind is bool):
-        raise BadMessage(f"a {kind.__name__} cannot stand in a message")
+def _check(items: tuple[object, ...], depth: int) -> None:
+    """Raises BadMessage unless *items* are `Wire` of at most *depth* nested arrays. A call for each array, not item."""
+    for item in items:
+        kind = type(item)
+        if kind is tuple:
+            if depth == 0:
+                raise BadMessage(f"arrays are nested more than {DEPTH_MAX} deep", "bad_message.too_deep")
+            _check(item, depth - 1)  # type: ignore[arg-type]  # its type is tuple
+        elif kind not in _SCALARS:
+            raise BadMessage(f"a {kind.__name__} cannot stand in a message")
 
 
-def _checked_pack(value: object) -> bytes:
-    _refuse_foreign(value)
-    packed: bytes = msgpack.packb(value, use_bin_type=True)
-    return packed
-
-
-def _refuse_foreign(value: object) -> None:
-    kind = type(value)
-    if kind is tuple or kind is list:
-        for item in value:  # type: ignore[attr-defined]
-            _refuse_foreign(item)
-    elif not (kind is int or kind is bytes or kind is str or value is None or kind is bool):
-        raise TypeError(f"{kind.__name__} has no canonical encoding")
+def _refuse_foreign(items: Iterable[object]) -> None:
+    """Raises TypeError unless *items* are `Wire`, or lists for tuples."""
+    for item in items:
+        kind = type(item)
+        if kind is tuple or kind is list:
+            _refuse_foreign(item)  # type: ignore[arg-type]  # its type is tuple or list
+        elif kind not in _SCALARS:
+            raise TypeError(f"{kind.__name__} has no canonical encoding")

@@ -5,7 +5,7 @@ No I/O and no clock: the caller fetches light blocks and validator sets from any
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 
 from consensus.block import Commit, Header, LightBlock
@@ -17,6 +17,9 @@ from consensus.vote import VoteKind, vote_sign_bytes
 
 CLOCK_DRIFT_MS = 10_000
 """How far ahead of our clock a header's time may be."""
+
+TOO_FAR = "light.too_far"
+"""The code that says: not proved by what is trusted, but a height in between may be."""
 
 PIVOT = (9, 16)
 """Where, between a trusted height and one that is too far away to skip to, to try next."""
@@ -134,7 +137,7 @@ def verify_skipping(
     """*light_block*, of any later height, is believed, because some correct validator that we trust signed it.
 
     More than a third of the power of `trusted.next_validators` must have signed, and more than two thirds of its own
-    set. Raises BadLightBlock; code ``light.too_far`` says to try a height in between (`pivot`).
+    set. Raises BadLightBlock; code `TOO_FAR` says to try a height in between (`pivot`).
     """
     header = light_block.header
     if header.height == trusted.height + 1:
@@ -145,6 +148,45 @@ def verify_skipping(
     _check_trust_level(trusted, light_block, validators)
     _check_quorum(light_block, validators)
     return TrustedBlock.of(header, validators if next_validators is None else next_validators)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What anybody offers for a height: its light block, its set, and the set after it (None: the same)."""
+
+    light_block: LightBlock
+    validators: ValidatorSet
+    next_validators: ValidatorSet | None
+
+
+def follow(trusted: Trusted, height: int, now_ms: int, params: Params) -> Generator[int, Offer, TrustedBlock]:
+    """From *trusted* forward to *height* in as few steps as the changes of the set allow.
+
+    A generator: it yields the height that it needs next, is sent the `Offer` for it, and returns the trusted block of
+    *height*. Offers that were too far are kept meanwhile, so each height is asked for once, at most 2 log₂ of the
+    distance are kept, and the steps come to an end, since a neighbour is never too far. Raises BadLightBlock.
+    """
+    _require(height > trusted.height, "height", f"height {height} is not after {trusted.height}")
+    ahead: list[tuple[int, Offer]] = []
+    wanted = height
+    while True:
+        if not ahead or ahead[-1][0] != wanted:
+            ahead.append((wanted, (yield wanted)))
+        offer = ahead[-1][1]
+        _require(offer.light_block.header.height == wanted, "height", f"height {wanted} was asked for")
+        try:
+            trusted = verify_skipping(
+                trusted, offer.light_block, offer.validators, offer.next_validators, now_ms, params
+            )
+        except BadLightBlock as error:
+            if error.code != TOO_FAR:
+                raise
+            wanted = pivot(trusted.height, wanted)
+            continue
+        ahead.pop()
+        if not ahead:
+            return trusted
+        wanted = ahead[-1][0]
 
 
 def verify_backwards(trusted: Header, header: Header) -> None:

@@ -14,6 +14,7 @@ import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 from consensus.codec import BadMessage, Wire, decode, encode
@@ -203,7 +204,7 @@ def _optional(args: tuple[Any, ...]) -> Shape:
     inner = shape_of(rest[0])
     inner_to, inner_from = inner.to_wire, inner.from_wire
     return Shape(
-        lambda value: None if value is None else inner_to(value),
+        _same if inner_to is _same else lambda value: None if value is None else inner_to(value),
         lambda value: None if value is None else inner_from(value),
     )
 
@@ -232,6 +233,8 @@ def _sequence(inner: Shape, count: Count | None) -> Shape:
             raise BadMessage(f"{len(value)} items, expected {low}…{high}", "bad_message.out_of_range")
         return tuple([inner_from(item) for item in value])
 
+    if inner_to is _same:
+        return Shape(_same, from_wire)
     return Shape(lambda value: tuple([inner_to(item) for item in value]), from_wire)
 
 
@@ -239,11 +242,18 @@ def _record(kind: type) -> Shape:
     hints = typing.get_type_hints(kind, include_extras=True)
     names = tuple(field.name for field in dataclasses.fields(kind) if field.init)
     shapes = tuple(shape_of(hints[name]) for name in names)
-    writers = tuple((name, shape.to_wire) for name, shape in zip(names, shapes, strict=True))
+    fields_of = _fields_getter(names)
+    writers = tuple((place, shape.to_wire) for place, shape in enumerate(shapes) if shape.to_wire is not _same)
     readers = tuple((name, shape.from_wire) for name, shape in zip(names, shapes, strict=True))
 
     def to_wire(value: Any) -> Wire:
-        return tuple([write(getattr(value, name)) for name, write in writers])
+        items = fields_of(value)
+        if not writers:
+            return items
+        changed = list(items)
+        for place, write in writers:
+            changed[place] = write(changed[place])
+        return tuple(changed)
 
     def from_wire(value: Any) -> Any:
         if type(value) is not tuple or len(value) != len(readers):
@@ -258,3 +268,10 @@ def _record(kind: type) -> Shape:
         return kind(**fields)
 
     return Shape(to_wire, from_wire)
+
+
+def _fields_getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    """All of *names* of an object at once; `attrgetter` gives a tuple only for two names or more."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda value: tuple([getattr(value, name) for name in names])

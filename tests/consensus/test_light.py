@@ -12,10 +12,12 @@ from consensus.block import LightBlock, Signed
 from consensus.light import (
     CLOCK_DRIFT_MS,
     BadLightBlock,
+    Offer,
     Trusted,
     TrustedBlock,
     TrustedGenesis,
     diverges,
+    follow,
     pivot,
     verify_adjacent,
     verify_backwards,
@@ -290,6 +292,61 @@ def test_a_nonsense_parent_is_refused_though_its_hash_agrees(chain: Chain, field
     parent = replace(chain.blocks[3].header, **fields)
     child = replace(chain.blocks[4].header, last_block_id=parent.id)
     assert code_of(lambda: verify_backwards(child, parent)) == "light.height"
+
+
+def followed(chain: Chain, trusted: Trusted, height: int) -> tuple[TrustedBlock, list[int]]:
+    """The block of *height*, believed from *trusted* on, and the heights that were asked for."""
+    steps = follow(trusted, height, now(chain), TINY)
+    asked = [next(steps)]
+    while True:
+        at = asked[-1]
+        try:
+            asked.append(steps.send(Offer(chain.light_block(at), chain.validators_at(at), chain.validators_at(at + 1))))
+        except StopIteration as stop:
+            return stop.value, asked
+
+
+@pytest.mark.parametrize("start", range(10))
+@pytest.mark.parametrize("height", range(1, 11))
+def test_any_later_height_can_be_reached(chain: Chain, start: int, height: int) -> None:
+    """In a few steps, each height asked for once; an earlier one can't."""
+    if height <= start:
+        assert code_of(lambda: followed(chain, trusted_at(chain, start), height)) == "light.height"
+        return
+    trusted, asked = followed(chain, trusted_at(chain, start), height)
+    assert (trusted.height, trusted.block_id) == (height, chain.blocks[height - 1].id)
+    assert len(set(asked)) == len(asked)
+    assert asked[0] == height
+
+
+def test_a_set_that_changes_whole_is_followed_step_by_step() -> None:
+    """One member of four each block: nothing can be skipped for long."""
+    chain = Chain(POWERS)
+    for number in range(8):
+        chain.extend(updates=[update(number, 0), update(number + 4, 10)])
+    chain.extend()
+    trusted, asked = followed(chain, trusted_at(chain, 0), 9)
+    assert trusted.height == 9
+    assert len(asked) > 2
+
+
+def test_a_set_that_stays_is_reached_in_one_step() -> None:
+    """However far."""
+    chain = Chain(POWERS)
+    chain.extend(30)
+    assert followed(chain, trusted_at(chain, 0), 30)[1] == [30]
+
+
+def test_a_lie_on_the_way_is_refused(chain: Chain) -> None:
+    """Another height than was asked for, or a forged block."""
+    offer = Offer(chain.light_block(4), chain.validators_at(4), chain.validators_at(5))
+    steps = follow(trusted_at(chain, 0), 5, now(chain), TINY)
+    assert next(steps) == 5
+    assert code_of(lambda: steps.send(offer)) == "light.height"
+    forged = replace(offer, light_block=with_header(chain.light_block(4), app_hash=OTHER))
+    steps = follow(trusted_at(chain, 0), 4, now(chain), TINY)
+    assert next(steps) == 4
+    assert code_of(lambda: steps.send(forged)) == "light.commit"
 
 
 def test_pivots_lie_between_and_come_to_an_end() -> None:
