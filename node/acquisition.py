@@ -18,6 +18,9 @@ log = structlog.get_logger("consensus")
 
 ASK_AGAIN_MS = 300
 """How long a peer has to supply a block or bodies before the next one is asked too; doubles up to eight times that."""
+BUILD_SHARE = 8
+"""The share of the propose timeout that a proposer in round 0 fills its block for."""
+BUILD_HALVINGS_MAX = 6
 COMMIT_ENTRY_BYTES = 80
 COMMIT_BASE_BYTES = 128
 
@@ -66,10 +69,14 @@ class Acquisition:
             return False
         return True
 
-    async def build(self, height: HeightInProgress, proposer: bytes, last_commit: Commit | None) -> Block:
-        """A block of what waits in the pool, as a valid candidate (L18)."""
+    async def build(self, height: HeightInProgress, round_: int, proposer: bytes, last_commit: Commit | None) -> Block:
+        """A block of what waits in the pool, as a valid candidate (L18).
+
+        Each failed round halves the time that filling it may take: a town under overload decides smaller blocks.
+        """
         parent, params = height.parent, height.parent.params
         commit_bytes = COMMIT_BASE_BYTES + COMMIT_ENTRY_BYTES * len(parent.last_validators.validators)
+        fill_s = params.propose_timeout_ms / 1000 / BUILD_SHARE / 2 ** min(round_, BUILD_HALVINGS_MAX)
         while True:
             time_ms = max(self._now_ms(), parent.time_ms + params.block_delay_ms)
             candidates = self._mempool.reap(
@@ -85,6 +92,7 @@ class Acquisition:
                     last_commit=last_commit,
                     candidates=candidates,
                     drop=self._mempool.drop,
+                    until=trio.current_time() + fill_s,
                 )
             except Undecidable as undecidable:
                 # The pool is one transaction smaller, so this ends.

@@ -293,7 +293,7 @@ class ConsensusDriver:
     async def _build(self, height: HeightInProgress, round_: int) -> None:
         proposer = self.voice.address
         assert proposer is not None, "only a validator is asked to build"
-        block = await self._acquisition.build(height, proposer, self.last_commit)
+        block = await self._acquisition.build(height, round_, proposer, self.last_commit)
         self.feed(ValueBuilt(height.number, round_, block.id))
 
     async def _acquire(self, height: HeightInProgress, candidate: Candidate) -> None:

@@ -64,8 +64,12 @@ class Executor:
         last_commit: Commit | None,
         candidates: Iterable[Transaction],
         drop: Callable[[bytes, str, str], None],
+        until: float,
     ) -> Executed:
         """A new valid block on *parent*, of as many *candidates* as fit; *drop* is told of each that can't stand in it.
+
+        At the trio time *until* the block is full, whatever its weight: what takes this machine long takes the others
+        long too, and they must have executed it before the round is over.
 
         Raises Undecidable if a candidate can't be executed here; it must not be offered again.
         """
@@ -84,6 +88,8 @@ class Executor:
                 drop(transaction.id, refusal.code, str(refusal))
             if index % SLICE_TRANSACTIONS == SLICE_TRANSACTIONS - 1:
                 await trio.lowlevel.checkpoint()
+                if trio.current_time() > until:
+                    break
         return await self._finish(parent, info, run, results, taken, last_commit)
 
     async def check(self, parent: ChainState, block: Block, transactions: Sequence[Transaction]) -> Executed:
