@@ -22,7 +22,7 @@ from node.verifier import Verifier
 __all__ = ["Mempool", "MempoolLimits", "Outcome"]
 
 Id: TypeAlias = bytes
-"""32 bytes: the SHA-256 of a transaction's bytes, or a peer's id."""
+"""A transaction's id (the SHA-256 of its bytes), a peer's, or a sender's address."""
 Raw: TypeAlias = bytes
 """The complete bytes of a transaction."""
 
@@ -108,7 +108,7 @@ class Mempool:
         """All that wait, in order of arrival. The pool must not change meanwhile."""
         return self._room.entries.values()
 
-    def holds(self, sender: bytes, nonce: int) -> bool:
+    def holds(self, sender: Id, nonce: int) -> bool:
         """Whether a transaction of *sender* with this nonce waits."""
         return self._room.at(sender, nonce) is not None
 

@@ -50,7 +50,7 @@ class FakeTown:
 
     name = "fake"
     version = 1
-    module_names = ("balance", "nonce")
+    module_names: tuple[str, ...] = ("balance", "nonce")
 
     def __init__(self) -> None:
         self.admissions = 0
