@@ -37,7 +37,7 @@ class Declared:
             [_flag(name), _variable(name)],
             required=needed,
             metavar=_metavar(schema),
-            help=_help(schema, needed=needed),
+            help=_help(schema),
         )
 
     def values(self, given: Mapping[str, Any], place: Place) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def _metavar(schema: Mapping[str, Any]) -> str:
     return {"integer": "NUMBER", "boolean": "true|false", "string": "TEXT"}.get(str(bare.get("type")), "JSON|@FILE")
 
 
-def _help(schema: Mapping[str, Any], *, needed: bool) -> str:
+def _help(schema: Mapping[str, Any]) -> str:
     bare = _bare(schema)
     parts = []
     if bare.get("type") == "integer":
@@ -97,8 +97,6 @@ def _help(schema: Mapping[str, Any], *, needed: bool) -> str:
         parts.append("a JSON object")
     if schema.get("default") is not None:
         parts.append(f"default {json.dumps(schema['default'])}")
-    if needed:
-        parts.append("required")
     return "; ".join(parts)
 
 

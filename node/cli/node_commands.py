@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from consensus.address import key_address, to_text
-from consensus.params import DAY_MS
+from consensus.params import HOUR_MS
 from consensus.signing import public_key
 from node.admin import call as admin_call
 from node.applications import application_for
@@ -164,7 +164,8 @@ def invite(voucher: bool, coins: int, from_name: str | None, fee: int | None, pl
     """Print a link with which somebody else can join; the node of this home must be running."""
     seed = _voucher(place, screen, coins, from_name, fee) if voucher else None
     answer = admin_call(place.path, "invite", voucher=None if seed is None else seed.hex())
-    screen.progress(f"valid for {(answer['expires_ms'] - now_ms()) // DAY_MS} day(s); send it to one person only:")
+    hours = round((answer["expires_ms"] - now_ms()) / HOUR_MS)
+    screen.progress(f"valid for {hours} hours; send it to one person only:")
     screen.show(answer, [answer["link"]])
 
 

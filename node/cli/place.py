@@ -27,6 +27,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_HOME = "~/.allting"
 DEFAULT_APPLICATION = "town"
 DEVNET_FILE = "devnet.json"
+OPERATOR = "operator"
+"""What init calls the account of a new chain's first person."""
 PASSWORD_VARIABLE = "ALLTING_PASSWORD"
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 
@@ -106,8 +108,10 @@ class Place:
         return KeyFile.load(found[name], kind="account")
 
     def only_account(self) -> str:
-        """The name of the account to use where none was named: the only one, or the first of a devnet's test keys."""
+        """The account to use where none was named: that of init, the only one, or a devnet's first."""
         found = sorted(self.account_names())
+        if OPERATOR in found:
+            return OPERATOR
         if len(found) == 1 or (found and (self.path.parent / DEVNET_FILE).exists()):
             return found[0]
         raise Mistake(

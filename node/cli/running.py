@@ -7,6 +7,7 @@ from pathlib import Path
 
 import trio
 
+from node import log as node_log
 from node.cli.screen import Failed
 from node.consensus_driver import NodeStopped
 from node.invite import Terms
@@ -41,6 +42,7 @@ def run(home: Path) -> None:
 def fetch(terms: Terms) -> bytes:
     """The genesis file that an invite's *terms* name, from the peers that they name. Raises Failed."""
     ask = partial(fetch_genesis, chain_id=terms.chain_id, genesis_hash=terms.genesis_hash, peers=terms.peers)
+    node_log.configure(level="error")  # reconnecting while we ask is nobody's concern
     try:
         return trio.run(ask)
     except Exception as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -137,11 +138,16 @@ def result_json(app: Application, result: Result) -> dict[str, Any]:
     """What came of a transaction; *text* is the sentence behind the code, "" for success."""
     return {
         "code": result.code,
-        "text": (app.refusal_text(result.code) or result.code) if result.code else "",
+        "text": _sentence(app, result.code) if result.code else "",
         "weight": result.weight,
         "fee": result.fee,
         "events": [event_json(app, event) for event in result.events],
     }
+
+
+def _sentence(app: Application, code: str) -> str:
+    """The sentence behind a code. Its values are not stored: only the code is part of the chain."""
+    return re.sub(r"\{\w+\}", "…", app.refusal_text(code) or code)
 
 
 def event_json(app: Application, event: Event) -> Any:
