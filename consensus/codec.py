@@ -46,6 +46,8 @@ def decode(data: bytes, *, bytes_max: int) -> Wire:
     """The value whose canonical encoding is exactly *data*. Raises BadMessage for anything else."""
     if len(data) > bytes_max:
         raise BadMessage(f"{len(data)} bytes, at most {bytes_max} are allowed", "bad_message.too_large")
+    if data.count(b"\xdc") + data.count(b"\xdd") > DEPTH_MAX:
+        _refuse_bomb(data)
     try:
         value = msgpack.unpackb(data, raw=False, use_list=False, strict_map_key=True, ext_hook=_no_extension)
     except msgpack.ExtraData as error:
@@ -60,6 +62,51 @@ def decode(data: bytes, *, bytes_max: int) -> Wire:
 
 def _no_extension(code: int, data: bytes) -> None:
     raise ValueError(f"extension type {code}")
+
+
+_PLAIN_BYTES = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
+"""First byte of nil, booleans and integers: how many bytes follow."""
+_STRING_LENGTH_BYTES = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
+_ARRAY_LENGTH_BYTES = {0xDC: 2, 0xDD: 4}
+
+
+def _refuse_bomb(data: bytes) -> None:
+    """Raises BadMessage if *data* announces arrays deeper than `DEPTH_MAX` or longer than itself, without building any.
+
+    MessagePack makes room for an array when it reads how long it will be: a thousand long ones inside each other would
+    take thousands of times the memory of the message, before its depth could be checked. Only array headers of 3 and
+    5 bytes can do so; few messages have many bytes that look like them.
+    """
+    at, size = 0, len(data)
+    missing = [1]  # items still to come in each open array; the message is the only item of the outermost
+    while missing:
+        if missing[-1] == 0:
+            missing.pop()
+            continue
+        if at >= size:
+            raise BadMessage("the message is cut short")
+        missing[-1] -= 1
+        first = data[at]
+        at += 1
+        if first < 0x80 or first >= 0xE0:
+            continue
+        if 0xA0 <= first < 0xC0:
+            at += first & 0x1F
+        elif first in _PLAIN_BYTES:
+            at += _PLAIN_BYTES[first]
+        elif first in _STRING_LENGTH_BYTES:
+            width = _STRING_LENGTH_BYTES[first]
+            at += width + int.from_bytes(data[at : at + width], "big")
+        elif 0x90 <= first < 0xA0 or first in _ARRAY_LENGTH_BYTES:
+            width = _ARRAY_LENGTH_BYTES.get(first, 0)
+            missing.append(int.from_bytes(data[at : at + width], "big") if width else first & 0x0F)
+            at += width
+            if missing[-1] > size - at:
+                raise BadMessage("an array is longer than the message")
+            if len(missing) > DEPTH_MAX + 1:
+                raise BadMessage(f"arrays are nested more than {DEPTH_MAX} deep", "bad_message.too_deep")
+        else:
+            raise BadMessage(f"type {first:#x} cannot stand in a message")
 
 
 def _check(items: tuple[object, ...], depth: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import msgpack
 import pytest
 from hypothesis import example, given, settings
@@ -124,6 +126,78 @@ def test_size_is_checked_first() -> None:
 def nested(depth: int) -> bytes:
     """Empty arrays, *depth* of them inside each other."""
     return b"\x91" * (depth - 1) + b"\x90"
+
+
+def headers(*counts: int, width: int = 4) -> bytes:
+    """Headers of arrays with these numbers of items, in 5 or 3 bytes."""
+    first = b"\xdd" if width == 4 else b"\xdc"
+    return b"".join(first + count.to_bytes(width, "big") for count in counts)
+
+
+@pytest.mark.parametrize(("count", "width"), [(60_000, 4), (60_000, 2), (5_000, 4)])
+def test_a_small_message_takes_no_large_memory(count: int, width: int) -> None:
+    """A thousand long arrays inside each other are refused before room is made for them."""
+    bomb = headers(*[count] * 1_000, width=width)
+    bomb += b"\xc0" * count
+    tracemalloc.start()
+    try:
+        assert code_of(bomb) == "bad_message.too_deep"
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+MANY = b"\xc4\x40" + b"\xdd" * 64
+"""A byte string that makes the codec look closer."""
+
+
+@given(st.lists(wires, max_size=4), st.integers(0, 3))
+def test_a_closer_look_refuses_nothing_that_is_sound(values: list[Wire], place: int) -> None:
+    """Whatever stands beside bytes that look like headers."""
+    value = (*values[:place], b"\xdc" * 40, *values[place:])
+    assert decode(encode(value), bytes_max=2**20) == value
+
+
+@given(st.binary(max_size=60))
+@settings(max_examples=200)
+def test_a_closer_look_raises_nothing_else(data: bytes) -> None:
+    """Any bytes after some that look like headers."""
+    message = b"\x92" + MANY + data
+    try:
+        value = decode(message, bytes_max=2**20)
+    except BadMessage:
+        return
+    assert encode(value) == message
+
+
+@pytest.mark.parametrize(
+    ("rest", "code"),
+    [
+        (b"", "bad_message.malformed"),
+        (b"\xa5a", "bad_message.malformed"),
+        (b"\xc5\xff\xff", "bad_message.malformed"),
+        (b"\xd2\x00", "bad_message.malformed"),
+        (b"\xdd\x00\x00\x00", "bad_message.malformed"),
+        (headers(5), "bad_message.malformed"),
+        (b"\x95\x01", "bad_message.malformed"),
+        (b"\x80", "bad_message.malformed"),
+        (b"\xcb" + bytes(8), "bad_message.malformed"),
+        (b"\xc1", "bad_message.malformed"),
+        (headers(0), "bad_message.not_canonical"),
+        (b"\x01\x01", "bad_message.trailing_bytes"),
+        (b"\x91" * DEPTH_MAX + b"\x01", "bad_message.too_deep"),
+    ],
+)
+def test_a_closer_look_gives_the_same_codes(rest: bytes, code: str) -> None:
+    """As without it."""
+    assert code_of(b"\x92" + MANY + rest) == code
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 300, 70_000])
+def test_arrays_of_every_header_pass_a_closer_look(count: int) -> None:
+    """Of one, three and five bytes."""
+    value = (b"\xdd" * 40, (1,) * count)
+    assert decode(encode(value), bytes_max=2**20) == value
 
 
 def test_depth_is_bounded() -> None:
