@@ -221,6 +221,10 @@ def _require(holds: bool, what: str, text: str) -> None:
 def _require_set(validators: ValidatorSet, expected_hash: bytes) -> None:
     same = validators.hash == expected_hash
     _require(same, "validators", f"not the validator set with hash {expected_hash.hex()}")
+    # When skipping, the header is not believed yet, so its set may be an attacker's: a trusted validator that stood in
+    # it several times would lend its power several times.
+    once = len(set(validators.addresses)) == len(validators.addresses)
+    _require(once, "validators", "a validator stands in the set twice")
 
 
 def _check_header(trusted: Trusted, light_block: LightBlock, now_ms: int, params: Params) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from consensus.block import LightBlock, Signed
+from consensus.block import Commit, LightBlock, Signed
 from consensus.light import (
     CLOCK_DRIFT_MS,
     BadLightBlock,
@@ -292,6 +292,17 @@ def test_a_nonsense_parent_is_refused_though_its_hash_agrees(chain: Chain, field
     parent = replace(chain.blocks[3].header, **fields)
     child = replace(chain.blocks[4].header, last_block_id=parent.id)
     assert code_of(lambda: verify_backwards(child, parent)) == "light.height"
+
+
+def test_a_trusted_validator_lends_its_power_once(chain: Chain) -> None:
+    """Though an attacker's set names it again and again, with its one true signature at each place."""
+    traitor = chain.genesis.validators.validators[0]
+    repeated = ValidatorSet((traitor,) * 4)
+    header = replace(chain.blocks[8].header, validators_hash=repeated.hash, next_validators_hash=repeated.hash)
+    vote = signed_vote(SEEDS[traitor.public_key], header.id, height=9)
+    forged = LightBlock(header, Commit(9, 0, header.id, (Signed(True, vote.signature),) * 4), False)
+    args = (forged, repeated, None, now(chain), TINY)
+    assert code_of(lambda: verify_skipping(trusted_at(chain, 1), *args)) == "light.validators"
 
 
 def followed(chain: Chain, trusted: Trusted, height: int) -> tuple[TrustedBlock, list[int]]:
