@@ -125,17 +125,8 @@ class RegisterExecution:
         return self._changes
 
 
-def setting(chain_id: str, seed: bytes, nonce: int, key: int, value: int, *, valid_until_ms: int) -> bytes:
-    """The bytes of a transaction that sets register *key*."""
-    return _signed(chain_id, seed, nonce, Message("register", "set", (key, value)), valid_until_ms)
-
-
-def powering(chain_id: str, seed: bytes, nonce: int, validator: bytes, power: int, *, valid_until_ms: int) -> bytes:
-    """The bytes of a transaction that gives the validator with public key *validator* this power (0 removes it)."""
-    return _signed(chain_id, seed, nonce, Message("validators", "power", (validator, power)), valid_until_ms)
-
-
-def _signed(chain_id: str, seed: bytes, nonce: int, message: Message, valid_until_ms: int) -> bytes:
+def signed(chain_id: str, seed: bytes, nonce: int, message: Message, *, valid_until_ms: int) -> bytes:
+    """The bytes of a transaction with *message*, by the account of *seed*."""
     key = public_key(seed)
     body = Body(
         chain_id=chain_id,

@@ -11,6 +11,7 @@ import trio
 
 from consensus.params import TINY
 from consensus.signing import public_key, sha256
+from consensus.transaction import Message
 from node.config import Config, P2pConfig, VerifyConfig
 from node.engine import Belongings, Engine, Surroundings, write_genesis
 from node.genesis import GenesisFile, genesis_toml
@@ -19,7 +20,7 @@ from node.signer import Signer
 from node.store import Store
 from node.wal import Wal
 from p2p.memory import MemoryNetwork
-from tests.node.register_town import RegisterTown, registers, setting
+from tests.node.register_town import RegisterTown, registers, signed
 
 CHAIN_ID = "small-net-1"
 START_MS = 1_790_000_000_000
@@ -34,7 +35,15 @@ def seed(kind: str, number: int) -> bytes:
 class SmallNet:
     """*validators* engines with equal power, and perhaps full nodes after them; none runs before `start`."""
 
-    def __init__(self, folder: Path, *, validators: int = 4, full_nodes: int = 0, heartbeat_ms: int = 3_000) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        validators: int = 4,
+        full_nodes: int = 0,
+        heartbeat_ms: int = 3_000,
+        powers: tuple[int, ...] = (),
+    ) -> None:
         self.folder = folder
         self.size = validators + full_nodes
         self.validators = validators
@@ -52,8 +61,9 @@ class SmallNet:
             params={"heartbeat_ms": heartbeat_ms} if heartbeat_ms != TINY.heartbeat_ms else {},
             town={
                 "members": [
-                    {"public_key": public_key(seed("validator", number)).hex(), "power": 10}
-                    for number in range(validators)
+                    {"public_key": public_key(seed("validator", number)).hex(), "power": power}
+                    for number, power in enumerate(powers or (10,) * validators)
+                    if power
                 ]
             },
         )
@@ -76,6 +86,7 @@ class SmallNet:
             self._scopes[number].cancel()
         for number in numbers:
             await self._stopped[number].wait()
+            del self.engines[number]
 
     def split(self, *sides: tuple[int, ...]) -> None:
         """Engines of different *sides* can't reach each other."""
@@ -95,11 +106,19 @@ class SmallNet:
 
     async def sets(self, number: int, key: int, value: int, *, account: int = 0) -> bytes:
         """Engine *number* has taken a transaction that sets a register; returns its id."""
+        return await self.submits(number, Message("register", "set", (key, value)), account=account)
+
+    async def powers(self, number: int, validator: int, power: int) -> bytes:
+        """Engine *number* has taken a transaction that gives a validator power; returns its id."""
+        key = public_key(seed("validator", validator))
+        return await self.submits(number, Message("validators", "power", (key, power)))
+
+    async def submits(self, number: int, message: Message, *, account: int = 0) -> bytes:
+        """Engine *number* has taken a transaction with *message*; returns its id."""
         nonce = self._nonces.get(account, 0)
-        outcomes = await self.engines[number].mempool.submit(
-            [setting(CHAIN_ID, seed("account", account), nonce, key, value, valid_until_ms=self.now_ms() + 3_600_000)],
-            source=None,
-        )
+        valid_until_ms = self.now_ms() + 3_600_000
+        raw = signed(CHAIN_ID, seed("account", account), nonce, message, valid_until_ms=valid_until_ms)
+        outcomes = await self.engines[number].mempool.submit([raw], source=None)
         assert outcomes[0].code == "", outcomes
         self._nonces[account] = nonce + 1
         assert outcomes[0].id is not None
