@@ -16,8 +16,10 @@ from rich.console import Console
 
 from devnet import fleet, homes, record, view
 from devnet.cli.group import Say, devnet, directory_option, json_option, report_stubborn
-from devnet.facts import NodeFacts, all_facts, wait_until_ready
+from devnet.facts import READY_HEIGHT, NodeFacts, all_facts, wait_until_ready
+from devnet.fleet import StartFailed
 from devnet.record import Devnet, NoDevnet
+from devnet.waking import sleeps, wake
 
 
 def _settings(
@@ -81,7 +83,7 @@ def up(
     with record.changing(directory):
         net = start_all(_made(directory, plan, fresh=fresh, say=say))
     try:
-        trio.run(functools.partial(wait_until_ready, net, tell=say))
+        trio.run(_until_ready, net, say)
     except BaseException:  # also Ctrl-C: nothing half-started is left behind
         with record.changing(directory):
             fleet.down(record.load(directory))
@@ -89,6 +91,17 @@ def up(
     _introduce(net, as_json=as_json)
     if not detach:
         _watch_until_interrupted(directory)
+
+
+async def _until_ready(net: Devnet, say: Say) -> None:
+    try:
+        async with trio.open_nursery() as nursery:
+            if sleeps(net):
+                nursery.start_soon(functools.partial(wake, net, height=READY_HEIGHT))
+            await wait_until_ready(net, tell=say)
+            nursery.cancel_scope.cancel()
+    except* StartFailed as group:
+        raise group.exceptions[0] from None
 
 
 def _made(directory: Path, plan: homes.Plan, *, fresh: bool, say: Say) -> Devnet:
