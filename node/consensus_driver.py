@@ -283,7 +283,7 @@ class ConsensusDriver:
         wait_ms = parent.time_ms + parent.params.block_delay_ms - self._now_ms()
         await trio.sleep(max(0, wait_ms) / 1000)
         until_ms = parent.time_ms + parent.params.heartbeat_ms
-        due_ms = self._store.next_due_ms()
+        due_ms = self.executor.next_due_ms()
         if due_ms is not None:
             until_ms = min(until_ms, due_ms)
         with trio.move_on_after(max(0, until_ms - self._now_ms()) / 1000):

@@ -55,6 +55,10 @@ class Executor:
         self._app = app
         self._store = store
 
+    def next_due_ms(self) -> int | None:
+        """When an idle chain must make a block for scheduled work; None: never."""
+        return self._app.next_due_ms(self._store.state())
+
     async def propose(
         self,
         parent: ChainState,
