@@ -1,8 +1,8 @@
 """Values of the state: every version of every key, and the state of one height as an application reads it.
 
 A row of table ``values`` is ``module ‖ 00 ‖ escaped key ‖ 00 ‖ inverted height`` → ``01 ‖ value``, or ``00`` where the
-block at that height deleted the key. Escaping (00 → 00 FF) keeps the order of keys and lets no key be the beginning of
-another; the inverted height (2⁶³ - 1 - height) begins below 80, and puts the newest version first.
+block at that height deleted the key. Escaping (00 → 00 FF) keeps the order of keys, and keeps a key's rows together; the
+inverted height (2⁶³ - 1 - height) begins below 80, and puts the newest version first.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class StoredState:
             found, row = cursor.item()
         except lmdb.Error as error:
             raise EngineFault(str(failed(self._environment.path, error))) from error
-        return row[1:] if found.startswith(prefix) and row != _DELETED else None
+        return row[1:] if row != _DELETED and _is_version_of(prefix, found) else None
 
     def scan(
         self, module: str, start: bytes, stop: bytes | None, *, reverse: bool = False
@@ -131,7 +131,7 @@ class StoredState:
             prefix = found[:-_HEIGHT_BYTES]
             if cursor.set_range(prefix + self._inverted):
                 found, row = cursor.item()
-                if found.startswith(prefix) and row != _DELETED:
+                if row != _DELETED and _is_version_of(prefix, found):
                     page.append((prefix, row[1:]))
             cursor.set_range(prefix)
             more = cursor.prev()
@@ -157,7 +157,7 @@ def write_values(
         for key, value in sorted(changes[module].items()):
             prefix = value_prefix(module, key)
             former_key, former = cursor.item() if cursor.set_range(prefix + inverted) else (b"", b"")
-            exists = former_key.startswith(prefix) and former != _DELETED
+            exists = former != _DELETED and _is_version_of(prefix, former_key)
             assert former_key != prefix + inverted, "a height is written once"
             row = _DELETED if value is None else _LIVE + value
             if row == (former if exists else _DELETED):
@@ -167,6 +167,11 @@ def write_values(
             yield former_key if exists else b""
             if value is None:
                 yield prefix + inverted
+
+
+def _is_version_of(prefix: bytes, row_key: bytes) -> bool:
+    """Whether a row is one of the key with *prefix*, and not of a longer key that goes on with 00."""
+    return len(row_key) == len(prefix) + _HEIGHT_BYTES and row_key.startswith(prefix)
 
 
 def _escaped(key: bytes) -> bytes:

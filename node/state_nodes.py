@@ -55,14 +55,9 @@ def empty_node() -> Node:
 
 def encode_node(node: Node) -> bytes:
     """The bytes of *node*: ``count ‖ one byte for each place taken (+16 for a leaf) ‖ their references``."""
-    taken = []
-    references = []
-    for place in range(WIDTH):
-        child = node[WIDTH + place]
-        if child:
-            taken.append(place | _LEAF_FLAG if len(child) == LEAF_BYTES else place)
-            references.append(child)
-    return bytes((len(taken), *taken)) + b"".join(references)
+    children = node[WIDTH:]
+    marks = [place | _LEAF_FLAG if len(child) == LEAF_BYTES else place for place, child in enumerate(children) if child]
+    return bytes((len(marks), *marks)) + b"".join(children)  # type: ignore[arg-type]  # no None among the children
 
 
 def decode_node(data: bytes) -> Node:
