@@ -121,7 +121,7 @@ class Machine:
                 self._time_out(step)
 
     def _note_proposal(self, event: ProposalReceived) -> None:
-        """The verdict on the block is kept whatever becomes of the proposal: the driver, who executed it, bounds those."""
+        """The verdict on the block stays, whatever becomes of the proposal: the driver bounds how many it executes."""
         proposal = event.proposal
         self._note_block(proposal.block_id, event.valid)
         proposer = self._validators.proposer(proposal.round).address

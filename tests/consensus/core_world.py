@@ -83,7 +83,7 @@ class Faults:
 
 @dataclass(slots=True)
 class Node:
-    """One machine with what its driver would keep. Twins, two nodes of one address, lie by following the rules twice."""
+    """One machine with what its driver keeps. Twins, two nodes of one address, lie by following the rules twice."""
 
     number: int
     address: bytes

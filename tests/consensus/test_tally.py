@@ -128,6 +128,22 @@ def test_liars_cannot_fill_a_ballot(votes: list[tuple[bytes, int]]) -> None:
     assert len(tally.all_votes(0, PREVOTE)) <= 4 * (2 + 5)
 
 
+def test_wanted_votes_are_those_that_would_count() -> None:
+    tally = tally_in_round(0)
+    assert tally.wants(vote(PREVOTE, A, 0, None))
+    for who, value in ((A, None), (A, X), (B, V)):
+        tally.add(vote(PREVOTE, who, 0, value))
+    assert not tally.wants(vote(PREVOTE, A, 0, None))
+    assert not tally.wants(vote(PREVOTE, A, 0, V))
+    tally.add(vote(PREVOTE, C, 0, V))
+    assert tally.wants(vote(PREVOTE, A, 0, V))
+    for round_ in (5, 7):
+        tally.add(vote(PREVOTE, A, round_, V))
+    assert not tally.wants(vote(PREVOTE, A, 3, V))
+    assert tally.wants(vote(PREVOTE, A, 9, V))
+    assert tally.wants(vote(PREVOTE, B, 3, V))
+
+
 def test_shown_vote_is_the_one_for_the_winning_block_else_the_first() -> None:
     tally = tally_in_round(0)
     tally.add(vote(PRECOMMIT, A, 0, None))
