@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from city.register import Register
-from city.sdk.context import signed_by
+from city.sdk.context import REGISTER, signed_by
 from city.sdk.fees import FeePolicy
 from city.sdk.runtime import Runtime
 from city.sdk.weights import BYTE, SIGNATURE, TRANSACTION
@@ -61,7 +61,7 @@ def check(transaction: Transaction, runtime: Runtime, fees: FeePolicy | None) ->
     if sender is None:
         raise Inadmissible(NO_SENDER, "no module of this town takes messages without a sender")
     _check_messages(transaction, runtime)
-    register = cast(Register, runtime.modules["town"])
+    register = cast(Register, runtime.modules[REGISTER])
     payer = body.fee_payer or sender
     _check_signers(register, body.signers, sender, payer)
     intrinsic = intrinsic_weight(transaction)

@@ -12,7 +12,8 @@ from city.execution import BlockExecution, fee_policy
 from city.genesis import first_state
 from city.questions import Questions
 from city.register import Register
-from city.schema import describe_town
+from city.schema import describe_town, schema_hash
+from city.sdk.context import REGISTER
 from city.sdk.fees import FeePolicy
 from city.sdk.forms import BadJson, Forms, MessageForms, raw_to_json
 from city.sdk.module import Module
@@ -53,6 +54,9 @@ class Town:
         self._forms = Forms(MessageForms(self._read_message, self.message_to_json))
         self._questions = Questions(self.registry, self._forms)
         self._declarations = {kind.name: kind.declaration for kind in self.registry.modules}
+        self.registry.schemas.update(
+            {name: schema_hash(declared, self._forms) for name, declared in self._declarations.items()}
+        )
         self.module_names = tuple(sorted(self._declarations))
         purses = [kind for kind in self.registry.modules if issubclass(kind, FeePolicy)]
         assert len(purses) <= 1, "a town has at most one module that keeps the purse"
@@ -167,7 +171,7 @@ class Town:
 
     def _register(self, state: State) -> Register:
         self._pool.renew(state, Moment("", 0, 0, CITY))
-        return cast(Register, self._pool.modules["town"])
+        return cast(Register, self._pool.modules[REGISTER])
 
     def _read_message(self, given: Any, where: str) -> Message:
         if not isinstance(given, Mapping) or len(given) != 1:

@@ -6,11 +6,11 @@ from typing import cast
 
 from city.admission import BLOCK_FULL, Terms, check, check_nonce_for_block
 from city.register import Register, Work
-from city.sdk.context import Context, module_address, moment_of
+from city.sdk.context import REGISTER, Context, module_address, moment_of
 from city.sdk.fees import FeePolicy
 from city.sdk.runtime import Registry, Reporter, Runtime
 from city.sdk.weights import Meter
-from consensus.application import BlockInfo, BlockOutcome, Changes, Inadmissible, Result, State
+from consensus.application import BlockInfo, BlockOutcome, Changes, EngineFault, Inadmissible, Result, State
 from consensus.shape import INTEGER_MAX
 from consensus.transaction import Transaction
 
@@ -23,7 +23,7 @@ class BlockExecution:
     ) -> None:
         self._params = block.params
         self._runtime = Runtime(registry, state, moment_of(block), Meter(INTEGER_MAX), report)
-        self._register = cast(Register, self._runtime.modules["town"])
+        self._register = cast(Register, self._runtime.modules[REGISTER])
         self._fees = fee_policy(self._runtime, fees)
         self._weight = 0
         self._changes: Changes | None = None
@@ -41,6 +41,7 @@ class BlockExecution:
 
     def begin(self) -> Result:
         """Work that is due has run in the order of its time, while half of the block's weight could hold one more."""
+        self._check_versions()
         room = self._params.block_weight_max // 2
         most = self._params.transaction_weight_max
         while self._weight + most <= room:
@@ -86,6 +87,17 @@ class BlockExecution:
             params=runtime.decided.params,
             next_due_ms=None if first is None else first[0][0],
         )
+
+    def _check_versions(self) -> None:
+        """EngineFault if a module's state is later than our code: we would compute something else than the town."""
+        for name, written in self._register.versions.page().rows:
+            module = self._runtime.modules.get(name)
+            installed = 0 if module is None else module.version
+            if installed < written.version:
+                raise EngineFault(
+                    f"the town runs version {written.version} of the module {name}, installed is {installed}; "
+                    "install the version that the town uses and start again"
+                )
 
     def _meter(self, limit: int, used: int = 0) -> None:
         self._runtime.meter.limit = limit

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-from city.register import Version
-from city.schema import schema_hash
-from city.sdk.context import Context, module_address
+from city.register import Register
+from city.sdk.context import REGISTER, Context, module_address
 from city.sdk.forms import BadJson, Forms
 from city.sdk.module import Module
 from city.sdk.refusal import Refused
@@ -39,8 +38,10 @@ def first_state(
     _set_params(runtime, document.get("params", {}))
     for name, module in runtime.modules.items():
         _begin(runtime, module, forms, document.get(name, {}))
-        register = runtime.modules["town"]
-        register.versions[name] = Version(version=module.version, schema=schema_hash(module.declaration, forms))  # type: ignore[attr-defined]
+    register = cast(Register, runtime.modules[REGISTER])
+    context = Context(runtime, module_address(GENESIS_AUTHORITY), (), GENESIS_AUTHORITY)
+    for name, module in runtime.modules.items():
+        register.note_version(context, name, module.version)
     changes = {name: rows for name, space in sorted(runtime.spaces.items()) if (rows := space.changes())}
     return Genesis(changes=changes, validators=runtime.decided.updates)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from city.sdk.context import Context
-from city.sdk.declare import Param, query, shared
+from city.sdk.declare import Param, message, query, shared
 from city.sdk.module import Module
+from city.sdk.refusal import Refusal
 from city.sdk.table import Cell, Page, Table
 from city.sdk.types import Address, Count, Length, Limit, Millis, ModuleName, PublicKey, Range, Record
 from city.sdk.weights import SCHEDULE
@@ -75,6 +76,17 @@ class Register(Module):
     failed = Cell(U63, 0)
     versions = Table(ModuleName, Version)
 
+    no_such_version = Refusal("{module} can't go from version {before} to {after} with the code of this release")
+
+    @message(authority="governance")
+    def upgrade(self, ctx: Context, *, module: ModuleName, to: U63) -> None:
+        """Bring a module's state to a later version; every node must run code of that version by then."""
+        before = self.versions[module].version
+        if not before < to <= ctx.code_version(module):
+            raise self.no_such_version(module=module, before=before, after=to)
+        ctx.migrate(module, before, to)
+        self.note_version(ctx, module, to)
+
     @query
     def account(self, *, address: Address) -> Account:
         """The next nonce of an account, and its key record."""
@@ -104,6 +116,10 @@ class Register(Module):
     def set_keys(self, ctx: Context, account: bytes, record: KeyRecord) -> None:
         """*account* obeys *record* alone from now on; the calling module has made sure that its present keys agree."""
         self.keys[account] = record
+
+    def note_version(self, ctx: Context, module: str, version: int) -> None:
+        """The state of *module* is that of *version* from now on."""
+        self.versions[module] = Version(version=version, schema=ctx.code_schema(module))
 
     def enqueue(self, now_ms: int, at_ms: int, module: str, name: str, args: Wire) -> None:
         """The work stands in the queue, due at *at_ms* rounded up to the grain, or now if that is past."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 TREASURY = address.module_address("treasury")
 """Where fees go, and from where a passed proposal pays."""
 GOVERNANCE = "governance"
+REGISTER = "town"
+VALIDATORS = "validators"
 module_address = lru_cache(maxsize=1024)(address.module_address)
 key_address = lru_cache(maxsize=65_536)(address.key_address)
 
@@ -154,8 +156,28 @@ class Context:
 
     def update_validator(self, public_key: bytes, power: int) -> None:
         """The validator's power from the next height on; 0 removes it. Only for the module validators."""
-        assert self._runtime.stack[-1] == "validators"
+        assert self._runtime.stack[-1] == VALIDATORS
         self._runtime.decided.updates += (Update(public_key, power),)
+
+    def code_version(self, module: str) -> int:
+        """The version of the code that this node runs; 0 if it has none."""
+        found = self._runtime.modules.get(module)
+        return 0 if found is None else found.version
+
+    def code_schema(self, module: str) -> bytes:
+        """SHA-256 of what the code of *module* declares."""
+        return self._runtime.registry.schemas[module]
+
+    def migrate(self, module: str, before: int, after: int) -> None:
+        """The migrations of *module* from version *before* to *after* have run, one by one. Only for the register."""
+        assert self._runtime.stack[-1] == REGISTER
+        found = self._runtime.modules[module]
+        for version in range(before + 1, after + 1):
+            name = found.declaration.migrations.get(version)
+            if name is not None:
+                self._runtime.enter(module)
+                getattr(found, name)(self)
+                self._runtime.leave()
 
     def _only_governance(self) -> None:
         if self._runtime.stack[-1] != GOVERNANCE:
@@ -176,4 +198,4 @@ def moment_of(block: BlockInfo) -> Moment:
 
 
 def _register(runtime: Runtime) -> Register:
-    return runtime.modules["town"]  # type: ignore[return-value]  # the application puts it there, always
+    return runtime.modules[REGISTER]  # type: ignore[return-value]  # the application puts it there, always

@@ -69,6 +69,9 @@ class Registry:
     modules: tuple[type[Module], ...]
     """Each after those that it uses."""
     handlers: dict[tuple[str, str], Handler] = field(default_factory=dict)
+    """(module, message) → its handler."""
+    schemas: dict[str, bytes] = field(default_factory=dict)
+    """Module → SHA-256 of what it declares; the application fills it in, since it knows how types look from outside."""
 
     @classmethod
     def of(cls, modules: Sequence[type[Module]]) -> Registry:

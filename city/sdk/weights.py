@@ -1,7 +1,7 @@
 """What work costs. One unit is about 20 ns of the reference machine (2 cores, Python 3.11), rounded up and safe.
 
-A transfer with one signature weighs about 7,000; a block of the preset CITY holds 12,000,000. The table stands in one
-place so that a change of it is one decision: weights are part of the results, hence of what nodes agree on.
+A transfer with one signature weighs about 7,000. Weights are part of the results, hence of what nodes agree on: whoever
+changes one changes the protocol.
 """
 
 from __future__ import annotations

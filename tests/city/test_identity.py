@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from city.testing import Account, Town
@@ -107,7 +109,7 @@ def test_a_role_ends_at_its_time(town: Town) -> None:
 
 def test_a_role_that_may_grants_roles(town: Town) -> None:
     steward, bella = town.person(), town.person()
-    grant = {"account": bella, "role": "guide"}
+    grant: dict[str, Any] = {"account": bella, "role": "guide"}
     steward.is_refused("identity.may_not_grant", "identity.grant", **grant)
     steward.is_refused("identity.may_not_grant", "identity.grant", using="steward", **grant)
     town.govern("identity.grant", account=steward, role="steward")
