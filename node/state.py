@@ -1,7 +1,7 @@
 """Values of the state: every version of every key, and the state of one height as an application reads it.
 
 A row of table ``values`` is ``module ‖ 00 ‖ escaped key ‖ 00 ‖ inverted height`` → ``01 ‖ value``, or ``00`` where the
-block at that height deleted the key. Escaping (00 → 00 FF) keeps the order of keys, and keeps a key's rows together; the
+block at that height deleted the key. Escaping (00 → 00 FF) keeps the order of keys, and a key's rows together; the
 inverted height (2⁶³ - 1 - height) begins below 80, and puts the newest version first.
 """
 

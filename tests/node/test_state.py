@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import lmdb
@@ -239,12 +240,13 @@ def test_a_plan_made_before_another_commit_is_not_committed(store: Store) -> Non
 def test_a_value_that_the_disk_changed_is_not_served_with_a_proof(store: Store) -> None:
     environment = store._environment
 
-    def change(transaction: lmdb.Transaction[bytes]) -> None:
+    def change(transaction: lmdb.Transaction[bytes]) -> Iterator[None]:
         cursor = transaction.cursor(environment.table("values"))
         assert cursor.set_range(b"coin\x00t\x00\xff0001")
         transaction.put(cursor.key(), b"\x01forged", db=environment.table("values"))
+        yield
 
-    environment.write_inline(lambda transaction: iter([change(transaction)]))
+    environment.write_inline(change)
     with pytest.raises(StoreFailed, match="does not match the state tree"):
         store.prove("coin", b"t\x000001", 0)
 
