@@ -120,3 +120,7 @@ def _say(error: Exception, *, as_json: bool) -> None:
         where = f"{error.filename}: " if error.filename else ""
         text = f"{where}{error.strerror} ({errno.errorcode.get(error.errno, error.errno)})"
         die(Mistake(text), code="cli.system", exit_code=USER_MISTAKE, as_json=as_json)
+
+
+if __name__ == "__main__":
+    main()
