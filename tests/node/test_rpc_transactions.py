@@ -1,0 +1,162 @@
+"""Transactions by RPC: prepared, signed elsewhere, assembled, broadcast, waited for, refused with stable codes."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from consensus.signing import public_key, sign
+from node.rpc.errors import InvalidParams, TimedOut, TransactionRefused
+from tests.node.served import ANNA, COINS, STRANGER, Served, address, served, text
+
+
+async def balance(town: Served, seed: bytes) -> Any:
+    """The coins of *seed*'s account."""
+    return (await town.call("query", path="coin/balance", args={"address": address(seed)}))["answer"]
+
+
+async def test_who_only_knows_how_to_sign_can_pay(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    async with served(tmp_path) as town:
+        message = {"coin.send": {"to": address(STRANGER), "amount": 42}}
+        prepared = await town.call("prepare_tx", messages=[message], signers=[public_key(ANNA).hex()])
+        assert prepared["sender"] == address(ANNA)
+        assert prepared["nonce"] == 0
+        assert prepared["messages"][0]["coin.send"]["amount"] == 42
+        signature = sign(ANNA, base64.b64decode(prepared["sign_bytes"]))
+        assembled = await town.call("assemble_tx", body=prepared["body"], signatures=[signature.hex()])
+        answer = await town.call("broadcast_tx_commit", tx=assembled["tx"])
+        assert (answer["code"], answer["result"]["code"], answer["hash"]) == ("", "", assembled["hash"])
+        assert await balance(town, STRANGER) == COINS + 42
+
+
+async def test_the_next_nonce_counts_what_waits(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    async with served(tmp_path) as town:
+        await town.height(1)
+        await town.services.submit([town.payment(nonce=0).raw, town.payment(nonce=1).raw])
+        assert await town.call("next_nonce", address=address(ANNA)) == {"next_nonce": 2}
+        prepared = await town.call(
+            "prepare_tx",
+            messages=[{"coin.send": {"to": address(STRANGER), "amount": 1}}],
+            sender=address(ANNA),
+            signers=[public_key(ANNA).hex()],
+        )
+        assert prepared["nonce"] == 2
+
+
+async def test_what_cannot_be_prepared_says_why(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    async with served(tmp_path) as town:
+        signers = [public_key(ANNA).hex()]
+        with pytest.raises(TransactionRefused) as refused:
+            await town.call("prepare_tx", messages=[{"coin.nothing": {}}], signers=signers)
+        assert refused.value.code == "query.unknown_message"
+        negative = {"coin.send": {"to": address(STRANGER), "amount": -1}}
+        with pytest.raises(TransactionRefused, match="amount"):
+            await town.call("prepare_tx", messages=[negative], signers=signers)
+        with pytest.raises(TransactionRefused):
+            await town.call("prepare_tx", messages=[], signers=signers)
+        with pytest.raises(InvalidParams, match="signers"):
+            await town.call("prepare_tx", messages=[], sender=address(ANNA))
+
+
+async def test_what_cannot_be_assembled_says_why(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    async with served(tmp_path) as town:
+        message = {"coin.send": {"to": address(STRANGER), "amount": 1}}
+        prepared = await town.call("prepare_tx", messages=[message], signers=[public_key(ANNA).hex()])
+        with pytest.raises(TransactionRefused) as refused:
+            await town.call("assemble_tx", body=prepared["body"], signatures=["00" * 64])
+        assert refused.value.code == "tx.signature"
+        with pytest.raises(TransactionRefused, match="one signature"):
+            await town.call("assemble_tx", body=prepared["body"], signatures=[])
+        for body in ("", "AA==", "wA=="):
+            with pytest.raises(TransactionRefused):
+                await town.call("assemble_tx", body=body, signatures=[])
+
+
+async def test_a_refused_message_is_in_a_block_with_its_code(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with served(tmp_path) as town:
+        answer = await town.call("broadcast_tx_commit", tx=text(town.payment(2 * COINS)))
+        assert answer["code"] == ""
+        assert answer["result"]["code"] == "coin.short"
+        assert "{" not in answer["result"]["text"]
+        assert await balance(town, STRANGER) == COINS
+
+
+async def test_what_is_inadmissible_is_refused_with_its_code(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with served(tmp_path) as town:
+        await town.height(1)
+        forged = town.payment().raw[:-1] + b"\x00"
+        for raw in (b"", b"\xc0", forged, town.payment(chain_id="other").raw, town.payment(seed=STRANGER).raw):
+            answer = await town.call("broadcast_tx_commit", tx=base64.b64encode(raw).decode())
+            assert answer["code"].split(".")[0] in ("tx", "bad_message")
+            assert answer["text"]
+            assert "height" not in answer
+
+
+async def test_check_says_what_the_pool_would_and_hands_nothing_in(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with served(tmp_path) as town:
+        await town.height(1)
+        checked = await town.call("check_tx", tx=text(town.payment()))
+        assert (checked["code"], checked["next_nonce"]) == ("", 0)
+        assert (await town.call("check_tx", tx=text(town.payment(chain_id="other"))))["code"] == "tx.chain_id"
+        assert (await town.call("check_tx", tx="wA=="))["code"].startswith("bad_message")
+        assert (await town.call("num_unconfirmed_txs"))["n_txs"] == 0
+
+
+async def test_waiting_for_a_block_is_bounded(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    async with served(tmp_path) as town:
+        started = trio.current_time()
+        parked = town.payment(nonce=5)
+        with pytest.raises(TimedOut) as late:
+            await town.call("broadcast_tx_commit", tx=text(parked), wait_ms=4_000)
+        assert late.value.details["hash"] == parked.id.hex()
+        assert trio.current_time() - started == pytest.approx(4)
+
+
+async def test_the_same_bytes_again_find_their_block(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    async with served(tmp_path) as town:
+        payment = text(town.payment())
+        first = await town.call("broadcast_tx_commit", tx=payment)
+        again = await town.call("broadcast_tx_commit", tx=payment)
+        assert again == first
+
+
+async def test_a_run_of_broadcasts_in_a_batch_is_one_submission(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with served(tmp_path) as town:
+        await town.height(1)
+        submissions: list[int] = []
+        submit = town.services.submit
+
+        async def counted(raws: Any) -> Any:
+            submissions.append(len(raws))
+            return await submit(raws)
+
+        object.__setattr__(town.services, "submit", counted)
+        calls = [
+            {
+                "jsonrpc": "2.0",
+                "id": nonce,
+                "method": "broadcast_tx_sync",
+                "params": {"tx": text(town.payment(nonce=nonce))},
+            }
+            for nonce in range(5)
+        ]
+        calls.insert(2, {"jsonrpc": "2.0", "id": "bad", "method": "broadcast_tx_sync", "params": {"tx": "!"}})
+        calls.insert(5, {"jsonrpc": "2.0", "id": "health", "method": "health"})
+        answers = await town.post(calls)
+        assert submissions == [4, 1]
+        assert [answer["id"] for answer in answers] == [0, 1, "bad", 2, 3, "health", 4]
+        assert answers[2]["error"]["data"]["code"] == "rpc.invalid_params"
+        assert [answer["result"]["code"] for answer in answers if answer.get("result")] == [""] * 5
