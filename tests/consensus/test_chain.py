@@ -182,8 +182,9 @@ def test_a_commit_is_required_after_the_first_block(chain: Chain) -> None:
     bare = replace(changed(block, last_commit_hash=commit_hash(None)), last_commit=None)
     assert code_of(bare, chain.state) == "block.last_commit"
     first = chain.blocks[0]
-    carrying = replace(changed(first, last_commit_hash=commit_hash(chain.commit)), last_commit=chain.commit)
-    assert code_of(carrying, chain.genesis) == "block.last_commit"
+    of_genesis = Commit(0, 0, GENESIS_HASH, ())
+    for commit in (chain.commit_for(first), of_genesis):
+        assert code_of(with_commit(first, commit), chain.genesis) == "block.last_commit"
 
 
 def with_commit(block: Block, commit: Commit) -> Block:
@@ -445,6 +446,31 @@ def test_a_former_set_too_old_in_time_alone_stays() -> None:
     chain.extend(time_ms=chain.state.time_ms + TINY.evidence_age_ms + 1)
     assert len(chain.state.former_sets) == 1
     assert table(leaf_after(chain), "members") == [1, 2]
+
+
+def test_a_former_set_too_old_in_time_stays_to_the_last_block() -> None:
+    """Two blocks of age still count; three no more."""
+    params = replace(TINY, evidence_age_blocks=2)
+    chain = Chain(params=params)
+    chain.extend(updates=[update(5, 1)])  # the first set was in force at height 1 alone
+    chain.extend(time_ms=chain.state.time_ms + params.evidence_age_ms + 1)
+    chain.extend()
+    assert chain.state.height == 3
+    assert chain.state.former_sets
+    chain.extend()
+    assert not chain.state.former_sets
+
+
+def test_a_former_set_too_old_in_blocks_stays_to_the_last_millisecond() -> None:
+    """At the very age it still counts; a millisecond later no more."""
+    params = replace(TINY, evidence_age_blocks=1)
+    for late_ms, kept in ((0, True), (1, False)):
+        chain = Chain(params=params)
+        chain.extend(updates=[update(5, 1)])
+        end_ms = chain.state.time_ms + params.evidence_age_ms
+        chain.extend(2)
+        chain.extend(time_ms=end_ms + late_ms)
+        assert bool(chain.state.former_sets) is kept
 
 
 def test_the_number_of_former_sets_is_bounded() -> None:

@@ -278,6 +278,21 @@ def test_skipping_goes_forward_only(chain: Chain) -> None:
     )
 
 
+def test_a_header_of_the_trusted_height_is_no_news(chain: Chain) -> None:
+    """Two headers of one height are an attack, not progress."""
+    late = with_header(chain.light_block(7), time_ms=now(chain))
+    trusted = trusted_at(chain, 7)
+    assert code_of(lambda: advance(chain, trusted, 7, verify=verify_skipping, light_block=late)) == "light.height"
+
+
+def test_the_next_height_is_never_skipped_to(chain: Chain) -> None:
+    """The whole promise of the trusted header is checked, not a third of it."""
+    forged = with_header(chain.light_block(3), last_block_id=OTHER)
+    trusted = trusted_at(chain, 2)
+    code = code_of(lambda: advance(chain, trusted, 3, verify=verify_skipping, light_block=forged))
+    assert code == "light.last_block_id"
+
+
 def test_parents_are_believed_for_their_hash(chain: Chain) -> None:
     """Back to block 1."""
     headers = [block.header for block in chain.blocks]
