@@ -191,7 +191,9 @@ class TransactionGossip:
     def _is_news(self, link: _Link, identity: bytes, before_link: bool) -> bool:
         """Whether the peer may lack *identity*, and no push of ours brings it."""
         entry = self._mempool.entry(identity)
-        return entry is not None and not entry.holders & link.bit and (before_link or entry.source is not None)
+        if entry is None or entry.holders & link.bit or identity in link.pending:  # pending: it told us itself
+            return False
+        return before_link or entry.source is not None
 
     async def _answer(self, link: _Link) -> None:
         """Bodies that the peer asked for, as far as they still wait here."""
