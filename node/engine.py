@@ -37,9 +37,11 @@ from node.voice import Voice
 from node.wal import Wal
 from p2p.address import Endpoint, PeerAddress
 from p2p.address_book import AddressBook
+from p2p.channel import Channel
 from p2p.handshake import Hello
 from p2p.limits import Limits
-from p2p.network import Network
+from p2p.network import Network, Service
+from p2p.peer import Peer
 from p2p.transport import TcpTransport, Transport
 
 log = structlog.get_logger("node")
@@ -165,9 +167,9 @@ class Engine:
             ),
             channels=CHANNELS,
             services={
-                "consensus": self._gossip.serve,
-                "transactions": self._transactions.serve,
-                "sync": self._sync.serve,
+                "consensus": _where_spoken(consensus_messages.CHANNEL, self._gossip.serve),
+                "transactions": _where_spoken(transaction_gossip.CHANNEL, self._transactions.serve),
+                "sync": _where_spoken(sync_messages.CHANNEL, self._sync.serve),
             },
             transport=around.transport,
             book=AddressBook(
@@ -210,6 +212,16 @@ def write_genesis(store: Store, genesis: GenesisFile, app: Application) -> bool:
     changes = {**first.changes, "chain": chain_changes(None, chain)}
     store.write_genesis(genesis.raw, chain, changes, store.plan(changes, 0))
     return True
+
+
+def _where_spoken(channel: Channel, serve: Service) -> Service:
+    """*serve*, for peers that have *channel*: a newcomer that only asks for the genesis has one alone."""
+
+    async def served(peer: Peer) -> None:
+        if peer.speaks(channel.id):
+            await serve(peer)
+
+    return served
 
 
 def _mempool_limits(config: Config) -> MempoolLimits:
