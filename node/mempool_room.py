@@ -205,10 +205,11 @@ class WaitingRoom:
         self.entries[transaction.id] = entry
         self.bytes += len(transaction.raw)
         heapq.heappush(self._expiry, (transaction.body.valid_until_ms, transaction.id))
-        self._mark(entry)
         leaving += self.advance(sender, next_nonce)
         if transaction.body.nonce == queue.ready_end:
             self._extend(sender, queue)
+        elif not entry.ready:
+            self._mark(entry)
         self._compact()
         return leaving
 

@@ -72,6 +72,14 @@ class NodeCollector(Collector):
         mempool = self._services.mempool
         yield _gauge("mempool_transactions", "Transactions that wait.", mempool.count)
         yield _gauge("mempool_bytes", "Their bytes.", mempool.bytes)
+        seen = mempool.counters
+        yield _counter("mempool_accepted", "Transactions that the pool took.", seen.accepted)
+        yield _counter("mempool_committed", "Of those, taken into blocks.", seen.committed)
+        yield _counter("mempool_duplicates", "Transactions that came again while they waited.", seen.duplicates)
+        yield _counter("mempool_duplicate_bytes", "Their bytes.", seen.duplicate_bytes)
+        yield _counter("mempool_displaced", "Transactions that gave way to better ones.", seen.displaced)
+        yield _counter("mempool_expired", "Transactions that no block took in time.", seen.expired)
+        yield counters("mempool_refused", "Transactions refused or dropped.", "code", seen.refused)
 
     def _peers(self) -> Iterator[Metric]:
         peers = list(self._services.network.peers.values())
@@ -83,6 +91,10 @@ class NodeCollector(Collector):
 
 def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(f"allting_{name}", text, value=value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(f"allting_{name}", text, value=value)
 
 
 def counters(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
