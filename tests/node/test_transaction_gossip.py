@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 
@@ -24,6 +25,12 @@ from node.transaction_gossip import (
     TransactionGossip,
 )
 from node.verifier import InlineVerifier
+from p2p.address import Endpoint, PeerAddress
+from p2p.address_book import AddressBook
+from p2p.handshake import Hello
+from p2p.limits import Limits
+from p2p.memory import MemoryNetwork
+from p2p.network import Network
 from tests.node.fake_town import TIME_MS, Balances, FakeTown, chain_at, signed
 
 BODIES, ANNOUNCE, ASK = 0, 1, 2
@@ -390,3 +397,39 @@ async def test_marks_of_a_peer_that_left_do_not_pass_to_the_next(autojump_clock:
 
 def test_the_channel_holds_the_largest_message() -> None:
     assert CHANNEL.receive_window_bytes > CHANNEL.message_bytes_max > 2**20
+
+
+async def test_pools_become_alike_over_a_real_network(autojump_clock: trio.testing.MockClock) -> None:
+    fabric = MemoryNetwork()
+    nodes = [Node(1), Node(2), Node(3)]
+    networks: list[Network] = []
+    for number, node in enumerate(nodes, 1):
+        networks.append(
+            Network(
+                seed=bytes([number]) * 32,
+                hello=Hello(chain_id="pool-test-1", genesis_hash=bytes(32), moniker=f"node{number}"),
+                channels=[CHANNEL],
+                services={"transactions": node.gossip.serve},
+                transport=fabric.transport(f"host{number}"),
+                book=AddressBook(dice=random.Random(number)),
+                limits=Limits(),
+                persistent_peers=[
+                    PeerAddress(other.node_id, f"host{at}", 26656) for at, other in enumerate(networks, 1)
+                ],
+                listen_addr=Endpoint(f"host{number}", 26656),
+                clock=lambda: TIME_MS,
+            )
+        )
+    async with trio.open_nursery() as nursery:
+        for network in networks:
+            await nursery.start(network.run)
+        with trio.fail_after(60):
+            while any(len(network.peers) < 2 for network in networks):  # noqa: ASYNC110 - the mock clock is free
+                await trio.sleep(0.1)
+        many = [signed(number, nonce) for number in range(1, 30) for nonce in range(20)]
+        await nodes[0].submit(*many[:300])
+        await nodes[1].submit(*many[300:])
+        await trio.sleep(5)
+        assert all(node.has(*many) for node in nodes)
+        assert sum(node.pool.counters.duplicates for node in nodes) == 0
+        nursery.cancel_scope.cancel()
