@@ -42,6 +42,12 @@ class Client:
         self.url = url
         self._connection = http.client.HTTPConnection(parts.hostname, port, timeout=timeout_seconds)
 
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """The connection is closed; the next call opens another."""
         self._connection.close()

@@ -61,8 +61,10 @@ class Place:
         raise Mistake(f"there is no node in {self.path}: give --node URL, or --home of a node (allting init makes one)")
 
     def client(self) -> Client:
-        """A client of that node."""
-        return Client(self.url)
+        """A client of that node, closed when the command ends."""
+        client = Client(self.url)
+        click.get_current_context().call_on_close(client.close)
+        return client
 
     @property
     def genesis_path(self) -> Path | None:
