@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import structlog
 import trio
@@ -16,9 +15,10 @@ import trio
 from consensus.codec import BadMessage
 from p2p import control, frames
 from p2p.address import PeerAddress
-from p2p.channel import CONTROL, Channel, Inbox, Outbox, Traffic
+from p2p.channel import CONTROL, Channel, Traffic
 from p2p.control_queue import ControlQueue
 from p2p.handshake import Hello, Session
+from p2p.lanes import Lane, Lanes
 from p2p.limits import Limits
 from p2p.records import RECORD_PLAINTEXT_MAX
 
@@ -28,10 +28,10 @@ BAD_MESSAGE_POINTS = 40
 """What a broken rule costs: the third one within the half-life bans."""
 TAKES_BEFORE_YIELD = 64
 """Messages that `Peer.receive` hands out without a checkpoint while some wait."""
-SHARE_BYTES = 4_096
-"""What a channel that waits gets of each record at least, however busy those of higher priority are."""
 GOODBYE_SECONDS = 0.2
 """The most that a farewell may take."""
+LAST_WORDS_SECONDS = 1.0
+"""How long is read on when nothing can be sent any more."""
 _REASONS_OF_THE_STREAM = frozenset({"broken", "closed", "silent", "does_not_read"})
 
 log = structlog.get_logger("p2p")
@@ -39,20 +39,6 @@ log = structlog.get_logger("p2p")
 
 class PeerGone(Exception):
     """The connection is over, by no fault of ours; the text is the stable reason."""
-
-
-@dataclass(slots=True)
-class _Lane:
-    """A channel at this peer: both ends, and who waits for them."""
-
-    outbox: Outbox
-    inbox: Inbox
-    traffic: Traffic
-    arrived: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
-    roomy: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
-    wake_at: float = math.inf
-    """When credit that the rate limit holds back becomes due."""
-    takes: int = 0
 
 
 class Peer:
@@ -96,24 +82,14 @@ class Peer:
         self._writer_lot = trio.lowlevel.ParkingLot()
         self._writer_waits = False
         self._sending = False
-        offers = {offer.id: offer for offer in session.greeting.channels}
-        self._lanes: dict[int, _Lane] = {}
-        for channel in channels:
-            offer = offers.get(channel.id)
-            if offer is None:
-                continue
-            traffic = Traffic()
-            outbox = Outbox(channel, offer.receive_window_bytes, offer.message_bytes_max, traffic)
-            self._lanes[channel.id] = _Lane(outbox, Inbox(channel, self.connected_at, traffic), traffic)
-        self._by_priority = sorted(
-            self._lanes.values(), key=lambda lane: (-lane.outbox.channel.priority, lane.outbox.channel.id)
-        )
+        self._broken = False
+        self._lanes = Lanes(channels, session.greeting.channels, self.connected_at)
 
     # --- for services
 
     def speaks(self, channel_id: int) -> bool:
         """Whether both sides have this channel; otherwise nothing can be sent or received on it."""
-        return channel_id in self._lanes
+        return self._lanes.get(channel_id) is not None
 
     def offer(self, channel_id: int, message: bytes) -> bool:
         """Whether *message* will be sent; False if the queue is full or the peer lacks the channel. Never waits."""
@@ -202,11 +178,11 @@ class Peer:
 
     def traffic(self) -> dict[str, Traffic]:
         """What has passed, by channel name."""
-        return {lane.outbox.channel.name: lane.traffic for lane in self._lanes.values()}
+        return self._lanes.traffic()
 
     def waiting(self) -> dict[str, int]:
         """Messages that wait to be sent, by channel name."""
-        return {lane.outbox.channel.name: len(lane.outbox) for lane in self._lanes.values()}
+        return self._lanes.waiting()
 
     def say(self, message: control.ControlMessage) -> None:
         """*message* goes out on channel 0 before anything else; dropped when too many wait there."""
@@ -248,7 +224,7 @@ class Peer:
 
     # --- inside
 
-    async def _lane_with_message(self, channel_id: int) -> _Lane:
+    async def _lane_with_message(self, channel_id: int) -> Lane:
         lane = self._lanes.get(channel_id)
         if lane is None:
             await trio.sleep_forever()
@@ -258,11 +234,11 @@ class Peer:
             await lane.arrived.park()
         return lane
 
-    def _taken(self, lane: _Lane, count: int, size: int) -> None:
+    def _taken(self, lane: Lane, count: int, size: int) -> None:
         lane.inbox.taken(count, size)
         self._grant(lane, trio.current_time())
 
-    def _grant(self, lane: _Lane, now: float) -> None:
+    def _grant(self, lane: Lane, now: float) -> None:
         size, lane.wake_at = lane.inbox.grant(now)
         if size:
             self._control.credit(lane.inbox.channel.id, size)
@@ -290,25 +266,16 @@ class Peer:
                 if not data:
                     raise PeerGone(self._control.farewell or "closed")
                 self.wire.bytes_received += len(data)
-                scope.deadline = trio.current_time() + silence_max
-        raise PeerGone("silent")
+                if not self._broken:
+                    scope.deadline = trio.current_time() + silence_max
+        raise PeerGone("broken" if self._broken else "silent")
 
     def _deliver(self, plaintext: bytes) -> None:
-        for kind, channel_id, total, messages in frames.read_sections(plaintext):
-            if channel_id == CONTROL:
-                self._hear(kind, messages)
-                continue
-            lane = self._lanes.get(channel_id)
-            if lane is None:
-                raise BadMessage(f"channel {channel_id} was not agreed", "bad_message.channel")
-            if kind == frames.WHOLE:
-                lane.inbox.whole(messages)
-            elif kind == frames.BEGIN:
-                lane.inbox.begin(total, messages[0])
+        for section in frames.read_sections(plaintext):
+            if section[1] == CONTROL:
+                self._hear(section[0], section[3])
             else:
-                lane.inbox.more(messages[0])
-            if lane.inbox.queue:
-                lane.arrived.unpark_all()
+                self._lanes.deliver(section)
 
     def _hear(self, kind: int, messages: list[bytes]) -> None:
         if kind != frames.WHOLE:
@@ -325,10 +292,7 @@ class Peer:
             self._wake_writer()
 
     def _take_credit(self, credit: control.Credit) -> None:
-        lane = self._lanes.get(credit.channel_id)
-        if lane is None:
-            raise BadMessage(f"credit for channel {credit.channel_id}", "bad_message.channel")
-        lane.outbox.add_credit(credit.size)
+        self._lanes.agreed(credit.channel_id).outbox.add_credit(credit.size)
         self._wake_writer()
 
     async def _write(self) -> None:
@@ -344,40 +308,28 @@ class Peer:
                     record = writer.seal(plaintext)
                     try:
                         await self._stream.send_all(record)
-                    except (trio.BrokenResourceError, OSError) as error:
-                        raise PeerGone("broken") from error
+                    except (trio.BrokenResourceError, OSError):
+                        self._broken = True
+                        self._reading.deadline = min(self._reading.deadline, now + LAST_WORDS_SECONDS)
+                        return  # the reader ends the peer: what arrived before may say why they left
                     self._sending = False
                     self.wire.bytes_sent += len(record)
                     self.wire.messages_sent += 1
                     scope.deadline = math.inf
                 else:
                     self._writer_waits = True
-                    with trio.move_on_at(self._next_due()):
+                    with trio.move_on_at(min(self._control.ping_due, self._lanes.next_wake())):
                         await self._writer_lot.park()
                     self._writer_waits = False
         raise PeerGone("does_not_read")
 
     def _next_plaintext(self, now: float) -> bytes:
-        """A record's worth of what waits: control first, then channels by priority.
-
-        Each channel of lower priority that waits keeps a small share, so that none of them starves.
-        """
-        for lane in self._by_priority:
-            if lane.wake_at <= now:
-                self._grant(lane, now)
+        """A record's worth of what waits, control first; empty if nothing does."""
+        for lane in self._lanes.withheld(now):
+            self._grant(lane, now)
         sections = self._control.take(now)
-        space = RECORD_PLAINTEXT_MAX - sum(map(len, sections))
-        waiting = [lane for lane in self._by_priority if lane.outbox]
-        for lower, lane in zip(range(len(waiting) - 1, -1, -1), waiting, strict=True):
-            taken = lane.outbox.take(space - lower * SHARE_BYTES)
-            if taken:
-                space -= sum(map(len, taken))
-                sections += taken
-                lane.roomy.unpark_all()
+        sections += self._lanes.pack(RECORD_PLAINTEXT_MAX - sum(map(len, sections)))
         return b"".join(sections)
-
-    def _next_due(self) -> float:
-        return min(self._control.ping_due, min((lane.wake_at for lane in self._by_priority), default=math.inf))
 
     async def _say_goodbye(self) -> None:
         """The other side may know why, if the stream takes it almost at once and no record is half sent."""
