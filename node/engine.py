@@ -157,6 +157,13 @@ class Engine:
     def _network(self, around: Surroundings) -> Network:
         own, p2p = self._own, self._own.config.p2p
         book_file = own.home.addresses
+        book = AddressBook(
+            dice=around.dice,
+            save=lambda data: write_atomically(book_file, data),
+            saved=book_file.read_bytes() if book_file.exists() else b"",
+        )
+        for seed in p2p.seeds:
+            book.add(PeerAddress.parse(seed), source="seed")
         return Network(
             seed=own.node_seed,
             hello=Hello(
@@ -172,14 +179,11 @@ class Engine:
                 "sync": _where_spoken(sync_messages.CHANNEL, self._sync.serve),
             },
             transport=around.transport,
-            book=AddressBook(
-                dice=around.dice,
-                save=lambda data: write_atomically(book_file, data),
-                saved=book_file.read_bytes() if book_file.exists() else b"",
-            ),
+            book=book,
             limits=Limits(
                 inbound_max=p2p.inbound_peers_max,
-                outbound_max=p2p.outbound_peers_max,
+                # Who must know nobody but the peers that are named dials nobody else.
+                outbound_max=p2p.outbound_peers_max if p2p.exchange else 0,
                 per_host_max=p2p.peers_per_host_max,
             ),
             persistent_peers=[PeerAddress.parse(text) for text in p2p.persistent_peers],
