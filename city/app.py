@@ -70,11 +70,6 @@ class Town:
         self._pool = Runtime(self.registry, Nothing(), Moment("", 0, 0, CITY), Meter(INTEGER_MAX))
         self._pool_fees = fee_policy(self._pool, self._fees)
 
-    @property
-    def versions(self) -> dict[str, int]:
-        """Module → version, as installed."""
-        return {kind.name: kind.version for kind in self.registry.modules}
-
     def genesis(self, document: Mapping[str, Any], *, chain_id: str, time_ms: int, params: Params) -> Genesis:
         """The first state, from the genesis file's ``town`` table. Raises ValueError naming the offending key."""
         return first_state(

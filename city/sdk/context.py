@@ -47,11 +47,6 @@ class Context:
         """Whose authority carries this message: "governance" or None."""
 
     @property
-    def moment(self) -> Moment:
-        """Chain, height, time and engine parameters together."""
-        return self._runtime.moment
-
-    @property
     def time(self) -> int:
         """The block's time, ms since 1970: the only clock."""
         return self._runtime.moment.time_ms

@@ -71,14 +71,14 @@ class Space:
         theirs = self.state.scan(self.module, start, stop, reverse=reverse)
         for key, raw in _merged(theirs, ours, reverse=reverse):
             row = self._writes.get(key)
-            if row is None and raw is None:
-                continue  # A rollback left the key in our order. It is no row, and not charged for.
+            if row is None:
+                if raw is not None:  # else a rollback left the key in our order: no row, and not charged for
+                    self._meter.spend(READ)
+                    yield key, decode(raw)
+                continue
             self._meter.spend(READ)
-            if row is not None:
-                if row[0] is not None:
-                    yield key, row[1]
-            elif raw is not None:
-                yield key, decode(raw)
+            if row[0] is not None:
+                yield key, row[1]
 
     def changes(self) -> dict[bytes, bytes | None]:
         """What the block wrote, in key order; a row that was neither before nor after is left out."""

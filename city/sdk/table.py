@@ -234,10 +234,6 @@ class Cell(Stored, Generic[V]):
         self._write_value = writer_of(self.value_type)
         self._read_value = reader_of(self.value_type)
 
-    def row_key(self) -> bytes:
-        """The state key of the cell."""
-        return self._prefix
-
     @property
     def value(self) -> V:
         """What the cell holds."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
 
+from city.sdk import lint
 from city.sdk.lint import Finding, check, main
 
 MODULES = sorted((Path(__file__).parents[2] / "city" / "modules").glob("*.py"))
+PROGRAM = Path(lint.__file__)
 GUIDE = Path(__file__).parent / "tools.py"
 
 
@@ -93,3 +97,12 @@ def test_the_command_prints_each_finding_and_fails(tmp_path: Path, capsys: pytes
     assert main([str(good)]) == 0
     assert main([str(good), str(bad)]) == 1
     assert capsys.readouterr().out == f"{bad}:1: floats differ between machines\n"
+
+
+def test_the_linter_runs_as_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = tmp_path / "good.py"
+    good.write_text("x = 1")
+    monkeypatch.setattr(sys, "argv", ["lint", str(good)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(PROGRAM), run_name="__main__")
+    assert ended.value.code == 0

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
 
+from city import reference
 from city.app import Town
 from city.reference import FOLDER, pages, type_text, write
 from tests.city.tools import ToolLibrary
+
+PROGRAM = Path(reference.__file__)
 
 
 def test_the_pages_in_the_repository_are_current() -> None:
@@ -35,13 +40,18 @@ def test_a_page_has_messages_queries_events_parameters_refusals_state_and_invari
         assert part in page
 
 
-def test_writing_the_pages_removes_those_of_modules_that_are_gone(tmp_path: Path) -> None:
+def test_writing_the_pages_removes_those_of_modules_that_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "modules"
     folder.mkdir()
     (folder / "gone.md").write_text("old")
-    write(folder)
+    monkeypatch.setattr(sys, "argv", ["reference", str(folder)])
+    runpy.run_path(str(PROGRAM), run_name="__main__")
     assert not (folder / "gone.md").exists()
     assert (folder / "coin.md").read_text(encoding="utf-8").startswith("# coin\n")
+    write(folder)
+    assert len(list(folder.glob("*.md"))) == 6
 
 
 @pytest.mark.parametrize(
