@@ -77,9 +77,9 @@ def rpc(url: str, method: str, **params: Any) -> Any:
     return reply["result"]
 
 
-def act(url: str, key: KeyFile, *messages: dict[str, Any]) -> dict[str, Any]:
+def act(url: str, key: KeyFile, *messages: dict[str, Any], fee: int = 0) -> dict[str, Any]:
     """What came of *messages*, prepared by the node, signed here, and waited for: the answer of broadcast_tx_commit."""
-    prepared = rpc(url, "prepare_tx", messages=list(messages), signers=[key.public_key.hex()])
+    prepared = rpc(url, "prepare_tx", messages=list(messages), signers=[key.public_key.hex()], fee=fee)
     signature = sign(key.unlock(), base64.b64decode(prepared["sign_bytes"]))
     assembled = rpc(url, "assemble_tx", body=prepared["body"], signatures=[signature.hex()])
     answer: dict[str, Any] = rpc(url, "broadcast_tx_commit", tx=assembled["tx"])

@@ -29,7 +29,7 @@ def test_an_idle_town_makes_no_block_and_a_closing_ballot_wakes_it(network: Netw
 
     asked = {"title": "Silence", "body_hash": hashlib.sha256(b"").hexdigest(), "messages": []}
     answer = act(network.urls[0], network.key("anna"), {"governance.propose": asked})
-    [closes] = [event["closes"] for event in answer["result"]["events"] if event["name"] == "Proposed"]
+    [closes] = [event["closes"] for event in answer["result"]["events"] if event["name"] == "proposed"]
 
     def status() -> bool:
         return bool(network.query("governance/proposal", proposal=1)["status"] != "voting")

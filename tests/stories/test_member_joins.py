@@ -63,7 +63,7 @@ def govern(network: Network, *messages: dict[str, Any]) -> None:
             *("--body-hash", hashlib.sha256(b"").hexdigest(), "--messages", json.dumps(messages)),
         )
     )
-    number = next(event["proposal"] for event in answer["result"]["events"] if event["name"] == "Proposed")
+    number = next(event["proposal"] for event in answer["result"]["events"] if event["name"] == "proposed")
     for name in ("anna", "bjorn", "cilla"):
         succeed("tx", "governance", "vote", *home, "--from", name, "--proposal", str(number), "--choice", "yes")
 

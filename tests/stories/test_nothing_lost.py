@@ -1,4 +1,4 @@
-"""Issue line 4: through kills, pauses and splits under load, what a node accepted is decided, once, everywhere alike."""
+"""Issue line 4: through kills, pauses and splits under load, what was accepted is decided, once, everywhere alike."""
 
 from __future__ import annotations
 
