@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import enum
 import struct
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import lmdb
@@ -58,18 +60,25 @@ def write_places(
     senders: Sequence[bytes | None],
 ) -> int:
     """The events of block *height* are indexed, and the *senders* of its transactions. Returns the number of puts."""
-    rows: dict[bytes, dict[bytes, None]] = {}
+    rows: defaultdict[bytes, list[bytes]] = defaultdict(list)
+    pack = _PLACE.pack
     for index, sender in enumerate(senders):
         if sender is not None:
-            rows.setdefault(_space(Kind.ADDRESS, sender), {})[_PLACE.pack(index + 1, 0)] = None
+            rows[_OF_ADDRESS + sender].append(pack(index + 1, 0))
     for index, result in enumerate(results):
         for number, event in enumerate(result.events):
-            place = _PLACE.pack(index, number)
-            for space in _spaces(event):
-                rows.setdefault(space, {})[place] = None
+            place = pack(index, number)
+            for space in _spaces(event.module, event.name):
+                rows[space].append(place)
+            fields = event.fields
+            if type(fields) is tuple:
+                for field in fields:
+                    if type(field) is bytes and len(field) == _ADDRESS_BYTES:
+                        rows[_OF_ADDRESS + field].append(place)
     suffix = height.to_bytes(8, "big")
     for space, places in sorted(rows.items()):
-        transaction.put(space + suffix, b"".join(sorted(places)), db=table)
+        ordered = places if len(places) == 1 else sorted(set(places))  # a sender is in its own events, too
+        transaction.put(space + suffix, b"".join(ordered), db=table)
     return len(rows)
 
 
@@ -109,17 +118,11 @@ def events_after(
     return [(place, results_of(place.height)[place.transaction].events[place.number]) for place in places]
 
 
-def _spaces(event: Event) -> Iterator[bytes]:
-    """The beginnings of the rows under which *event* is found."""
-    module, name = event.module.encode("utf-8"), event.name.encode("utf-8")
-    yield _space(Kind.ANY, b"")
-    yield _space(Kind.MODULE, module)
-    yield _space(Kind.EVENT, module + b"." + name)
-    fields = event.fields
-    if type(fields) is tuple:
-        for field in fields:
-            if type(field) is bytes and len(field) == _ADDRESS_BYTES:
-                yield _space(Kind.ADDRESS, field)
+@lru_cache(maxsize=1_024)
+def _spaces(module: str, name: str) -> tuple[bytes, bytes, bytes]:
+    """The beginnings of the rows under which an event is found, whatever its fields."""
+    space, word = module.encode("utf-8"), name.encode("utf-8")
+    return _space(Kind.ANY, b""), _space(Kind.MODULE, space), _space(Kind.EVENT, space + b"." + word)
 
 
 def _space(kind: Kind, key: bytes) -> bytes:
@@ -146,3 +149,6 @@ def _walk(environment: Environment, space: bytes, after: Cursor | None, *, newes
             row = environment.last_at_or_before(PLACES, space + (height - 1).to_bytes(8, "big"))
         else:
             row = environment.first_at_or_after(PLACES, space + (height + 1).to_bytes(8, "big"))
+
+
+_OF_ADDRESS = _space(Kind.ADDRESS, bytes(_ADDRESS_BYTES))[:-_ADDRESS_BYTES]

@@ -15,7 +15,7 @@ In memory a node is a heap of 32: numbers 16…31 are the references in its plac
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TypeAlias
 
 from consensus.jellyfish import EMPTY, hashed_leaf
@@ -29,6 +29,11 @@ _LEAF_FLAG = 16
 
 Node: TypeAlias = "list[bytes | None]"
 """A heap as above. Never changed once it is shared; None in numbers 1…15 of a node whose hashes were not needed yet."""
+
+_FULL = bytes((WIDTH, *range(WIDTH)))
+_ALL = tuple(range(WIDTH - 1, 0, -1))
+_ABOVE = tuple(tuple(WIDTH + place >> level for level in range(1, LEVELS + 1)) for place in range(WIDTH))
+"""For each place, the numbers of the heap that stand over it, from below."""
 
 _sha256 = hashlib.sha256
 
@@ -55,9 +60,12 @@ def empty_node() -> Node:
 
 def encode_node(node: Node) -> bytes:
     """The bytes of *node*: ``count ‖ one byte for each place taken (+16 for a leaf) ‖ their references``."""
-    children = node[WIDTH:]
+    children: list[bytes] = node[WIDTH:]  # type: ignore[assignment]  # no None among the children
+    references = b"".join(children)
+    if len(references) == WIDTH * INNER_BYTES and all(children):
+        return _FULL + references  # the usual node of the upper levels
     marks = [place | _LEAF_FLAG if len(child) == LEAF_BYTES else place for place, child in enumerate(children) if child]
-    return bytes((len(marks), *marks)) + b"".join(children)  # type: ignore[arg-type]  # no None among the children
+    return bytes((len(marks), *marks)) + references
 
 
 def decode_node(data: bytes) -> Node:
@@ -76,40 +84,31 @@ def decode_node(data: bytes) -> Node:
     return node
 
 
-def rehash(node: Node, places: Iterable[int]) -> None:
+def rehash(node: Node, places: Collection[int]) -> None:
     """The hashes of *node* are right, given that only *places* changed since they were (all, if none were computed)."""
+    numbers: Iterable[int]
     if node[1] is None:
-        _rehash_all(node)
-        return
-    numbers = {(WIDTH + place) >> 1 for place in places}
-    while numbers:
-        above = set()
-        for number in numbers:
-            node[number] = _over(node[2 * number], node[2 * number + 1])
-            above.add(number >> 1)
-        above.discard(0)
-        numbers = above
+        numbers = _ALL
+    elif len(places) == 1:
+        (place,) = places
+        numbers = _ABOVE[place]
+    else:
+        numbers = sorted({number for place in places for number in _ABOVE[place]}, reverse=True)
+    for number in numbers:
+        left, right = node[2 * number], node[2 * number + 1]
+        if left and right:
+            node[number] = _sha256(b"\x01" + left[-32:] + right[-32:]).digest()
+        elif left:
+            node[number] = left if len(left) == LEAF_BYTES else _sha256(b"\x01" + left[-32:] + EMPTY).digest()
+        elif right:
+            node[number] = right if len(right) == LEAF_BYTES else _sha256(b"\x01" + EMPTY + right[-32:]).digest()
+        else:
+            node[number] = b""
 
 
 def hashed(node: Node) -> Node:
     """*node* with all its hashes."""
     if node[1] is None:
         node = node.copy()
-        _rehash_all(node)
+        rehash(node, ())
     return node
-
-
-def _rehash_all(node: Node) -> None:
-    for number in range(WIDTH - 1, 0, -1):
-        node[number] = _over(node[2 * number], node[2 * number + 1])
-
-
-def _over(left: bytes | None, right: bytes | None) -> bytes:
-    """What stands over two neighbours."""
-    if left:
-        if right:
-            return _sha256(b"\x01" + left[-32:] + right[-32:]).digest()
-        return left if len(left) == LEAF_BYTES else _sha256(b"\x01" + left[-32:] + EMPTY).digest()
-    if right:
-        return right if len(right) == LEAF_BYTES else _sha256(b"\x01" + EMPTY + right[-32:]).digest()
-    return b""

@@ -5,7 +5,7 @@ The plain reference is `consensus.jellyfish.root_of`; this is the same tree, kep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from consensus.jellyfish import DEPTH_MAX, TreeProof
@@ -105,6 +105,8 @@ class _Pass:
         """What stands at *path*, where *reference* stood, after *batch*."""
         if len(reference) == INNER_BYTES:
             return self._changed_node(reference, path, batch)
+        if len(batch) == 1 and (not reference or reference[:32] == batch[0][0]):
+            return batch[0][1]
         leaves = [change for change in batch if change[1]]
         if reference:
             key_hash = reference[:32]
@@ -141,7 +143,7 @@ class _Pass:
             places.append(nibble)
         return self._closed(path, node, places)
 
-    def _closed(self, path: bytes, node: Node, places: Iterable[int]) -> bytes:
+    def _closed(self, path: bytes, node: Node, places: Collection[int]) -> bytes:
         """The reference for *node*, in which *places* changed: a lone leaf rises, and no node is written for it."""
         rehash(node, places)
         whole = node[1]

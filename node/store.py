@@ -139,13 +139,13 @@ class Store:
             return
         self._check_next(decided)
         await self._environment.write(lambda transaction: self._writes(transaction, decided))
-        self._committed(decided.plan, decided.chain_state)
+        self._committed(decided.plan, decided.chain_state, decided.results)
 
     def commit_inline(self, decided: DecidedBlock) -> None:
         """As `commit`, within this call."""
         self._check_next(decided)
         self._environment.write_inline(lambda transaction: self._writes(transaction, decided))
-        self._committed(decided.plan, decided.chain_state)
+        self._committed(decided.plan, decided.chain_state, decided.results)
 
     async def prune(self, below_height: int, *, entries_max: int = PRUNE_ENTRIES_MAX) -> bool:
         """State of heights under *below_height* is gone; True once nothing is left of it, else call again.
@@ -173,10 +173,17 @@ class Store:
         yield from put_block(transaction, self._environment, decided, self._chain_state)
         yield from self._trees.write(transaction, decided.plan, decided.changes)
 
-    def _committed(self, plan: TreePlan, chain_state: ChainState) -> None:
+    def _committed(self, plan: TreePlan, chain_state: ChainState, results: tuple[Result, ...] = ()) -> None:
         self._trees.committed(plan)
+        if results:
+            self._remember(chain_state.height, results)
         self._chain_state = chain_state
         self._horizon.latest = chain_state.height
+
+    def _remember(self, height: int, results: tuple[Result, ...]) -> None:
+        self._recent_results[height] = results
+        if len(self._recent_results) > _RESULTS_CACHED_MAX:
+            self._recent_results.popitem(last=False)
 
     # The chain
 
@@ -214,9 +221,8 @@ class Store:
         """The results at *height*: ``begin``, each transaction, ``end``."""
         found = self._recent_results.get(height)
         if found is None:
-            found = self._recent_results[height] = self._blocks.results(height)
-            if len(self._recent_results) > _RESULTS_CACHED_MAX:
-                self._recent_results.popitem(last=False)
+            found = self._blocks.results(height)
+            self._remember(height, found)
         return found
 
     def commit_of(self, height: int) -> tuple[Commit, bool]:

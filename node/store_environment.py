@@ -15,6 +15,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import lmdb
@@ -116,44 +117,26 @@ class Environment:
         """All of *writes* is on the disk, or nothing. The loop goes on meanwhile, reading the former commit."""
         async with self._writing:
             for _ in range(_GROWTHS_MAX):
-                self._grow_if_full()
-                with _disk_errors(self.path):
-                    transaction = self._env.begin(write=True)
-                    try:
-                        for _ in writes(transaction):
-                            await trio.lowlevel.checkpoint()
-                        await trio.to_thread.run_sync(transaction.commit)
-                        break
-                    except lmdb.MapFullError:
-                        transaction.abort()
-                    except BaseException:
-                        transaction.abort()
-                        raise
-                self._grow()
-            else:
-                raise StoreFailed(f"{self.path}: one block does not fit in a map grown {_GROWTHS_MAX} times")
-            self._renew_snapshot()
+                with self._attempt() as attempt:
+                    for _ in writes(attempt.transaction):
+                        await trio.lowlevel.checkpoint()
+                    await trio.to_thread.run_sync(attempt.transaction.commit)
+                    attempt.is_committed = True
+                if attempt.is_committed:
+                    return
+        raise self._does_not_fit()
 
     def write_inline(self, writes: Writes) -> None:
         """As `write`, without the loop: tests, the simulator, and what is written before the node runs."""
         for _ in range(_GROWTHS_MAX):
-            self._grow_if_full()
-            with _disk_errors(self.path):
-                transaction = self._env.begin(write=True)
-                try:
-                    for _ in writes(transaction):
-                        pass
-                    transaction.commit()
-                    break
-                except lmdb.MapFullError:
-                    transaction.abort()
-                except BaseException:
-                    transaction.abort()
-                    raise
-            self._grow()
-        else:
-            raise StoreFailed(f"{self.path}: one block does not fit in a map grown {_GROWTHS_MAX} times")
-        self._renew_snapshot()
+            with self._attempt() as attempt:
+                for _ in writes(attempt.transaction):
+                    pass
+                attempt.transaction.commit()
+                attempt.is_committed = True
+            if attempt.is_committed:
+                return
+        raise self._does_not_fit()
 
     @property
     def used_bytes(self) -> int:
@@ -165,23 +148,44 @@ class Environment:
         """Present size of the map."""
         return self._env.info()["map_size"]
 
-    def _grow_if_full(self) -> None:
+    @contextmanager
+    def _attempt(self) -> Iterator[_Attempt]:
+        """One transaction: committed within, or aborted. Where the map was too small, it has grown, to try again."""
         if self.used_bytes * 100 > self.map_bytes * _FILL_MAX_PERCENT:
             self._grow()
+        with _disk_errors(self.path):
+            attempt = _Attempt(self._env.begin(write=True))
+            try:
+                yield attempt
+            except lmdb.MapFullError:
+                attempt.transaction.abort()
+                self._grow()
+            except BaseException:
+                attempt.transaction.abort()
+                raise
+            else:
+                self._renew_snapshot()
 
     def _grow(self) -> None:
         """The map is twice as large. No transaction may be open while it moves."""
         self._cursors.clear()
         self._snapshot.abort()
-        with _disk_errors(self.path):
-            self._env.set_mapsize(2 * self.map_bytes)
-            self._snapshot = self._env.begin()
+        self._env.set_mapsize(2 * self.map_bytes)
+        self._snapshot = self._env.begin()
 
     def _renew_snapshot(self) -> None:
         self._cursors.clear()
         self._snapshot.abort()
-        with _disk_errors(self.path):
-            self._snapshot = self._env.begin()
+        self._snapshot = self._env.begin()
+
+    def _does_not_fit(self) -> StoreFailed:
+        return StoreFailed(f"{self.path}: one block does not fit in a map that grew {_GROWTHS_MAX} times")
+
+
+@dataclass(slots=True)
+class _Attempt:
+    transaction: lmdb.Transaction[bytes]
+    is_committed: bool = False
 
 
 def _take_lock(descriptor: int, path: Path) -> None:
