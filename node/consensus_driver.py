@@ -260,8 +260,7 @@ class ConsensusDriver:
             case KeepBlock():
                 height.forget_results()
             case FetchBlock():
-                height.wanted.add(effect.block_id)
-                self._tasks.start_soon(self._acquisition.fetch, height, effect.block_id)
+                self._fetch(height, effect.block_id)
             case Decide():
                 self._decided = effect
             case RefusedDecision():
@@ -295,6 +294,15 @@ class ConsensusDriver:
         assert proposer is not None, "only a validator is asked to build"
         block = await self._acquisition.build(height, round_, proposer, self.last_commit)
         self.feed(ValueBuilt(height.number, round_, block.id))
+
+    def _fetch(self, height: HeightInProgress, block_id: bytes) -> None:
+        """The block that more than 2/3 voted for is known here, now or once a peer has sent it."""
+        height.wanted.add(block_id)
+        candidate = height.candidates.get(block_id)
+        if candidate is None:
+            self._tasks.start_soon(self._acquisition.fetch, height, block_id)
+        elif candidate.judged:
+            self._tell_verdict(height, candidate)
 
     async def _acquire(self, height: HeightInProgress, candidate: Candidate) -> None:
         if await self._acquisition.judge(height, candidate):

@@ -6,7 +6,6 @@ supplies what the other lacks.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 
 import trio
@@ -16,7 +15,6 @@ from consensus.block import Block
 from consensus.chain import InvalidBlock, contents_belong
 from consensus.codec import BadMessage
 from consensus.inputs import Step
-from consensus.params import VALIDATORS_MAX
 from consensus.signing import sha256
 from consensus.vote import Proposal, Vote, VoteKind
 from node.consensus_driver import ConsensusDriver
@@ -39,6 +37,7 @@ from node.consensus_messages import (
 )
 from node.height import HeightInProgress
 from node.mempool import Mempool
+from node.peer_view import PeerView, VoteKey
 from node.store import Store
 from p2p.peer import Peer
 
@@ -46,62 +45,8 @@ STATUS_INTERVAL_S = 1.0
 """The longest time without a status; in between, each step sends one."""
 RELAY_S = 0.1
 """A vote that we have had for this long, and that a peer's status lacks, did not reach it from its origin: we relay."""
-RESEND_S = 0.5
-"""What was sent is sent again only if a status still lacks it after this."""
 ROUNDS_AHEAD_MAX = 16
 """Proposals of rounds further ahead wait for votes to bring us there."""
-
-VoteKey = tuple[int, VoteKind, int]
-"""Round, kind, index in the set."""
-
-
-class PeerView:
-    """What we know of a peer at the height in progress."""
-
-    def __init__(self, peer: Peer) -> None:
-        self.peer = peer
-        self.status: Status | None = None
-        self.status_at = 0.0
-        """trio time at which the last status came."""
-        self.ahead_since: float | None = None
-        """trio time since which its height is above ours."""
-        self.wake = trio.Event()
-        self._height = 0
-        self._sent: dict[VoteKey, float] = {}
-        self._proposals_sent: dict[int, float] = {}
-        self.blocks: set[bytes] = set()
-        """Blocks of this height that it sent us: it can serve their bodies."""
-        self.later: deque[ConsensusMessage] = deque(maxlen=2 * VALIDATORS_MAX + 64)
-        """Messages for the next height."""
-
-    def at(self, height: int) -> PeerView:
-        """This view, cleared if it was of another height."""
-        if self._height != height:
-            self._height = height
-            self._sent.clear()
-            self._proposals_sent.clear()
-            self.blocks.clear()
-        return self
-
-    def votes_to_send(self, missing: Iterator[tuple[VoteKey, Vote]], now: float) -> list[Vote]:
-        """Those of *missing* that were not sent lately; they count as sent now."""
-        due = []
-        for key, vote in missing:
-            if now - self._sent.get(key, -RESEND_S) >= RESEND_S:
-                self._sent[key] = now
-                due.append(vote)
-        return due
-
-    def proposal_due(self, round_: int, now: float) -> bool:
-        """Whether the proposal of *round_* was not sent lately; it counts as sent now."""
-        if now - self._proposals_sent.get(round_, -RESEND_S) < RESEND_S:
-            return False
-        self._proposals_sent[round_] = now
-        return True
-
-    def has(self, key: VoteKey, now: float) -> None:
-        """The peer has this vote: it sent it."""
-        self._sent[key] = now + 3600
 
 
 class ConsensusGossip:
@@ -150,7 +95,7 @@ class ConsensusGossip:
         assert index is not None
         now = trio.current_time()
         for view in self.views.values():
-            view.at(vote.height).votes_to_send(iter([((vote.round, vote.kind, index), vote)]), now)
+            view.at(vote.height).votes_to_send(iter([((vote.round, vote.kind, index, vote.block_id), vote)]), now)
             view.peer.offer(CHANNEL.id, message)
 
     def status_changed(self) -> None:
@@ -206,7 +151,7 @@ class ConsensusGossip:
                     index = height.parent.validators.index_of(address)
                     assert index is not None
                     mask[index // 8] |= 1 << index % 8
-                held.append(Held(round_, kind, bytes(mask)))
+                held.append(Held(round_, kind, bytes(mask), machine.tally.value(round_, kind)))
         complete = tuple(r for r in self._rounds(height) if height.complete_proposal(r) is not None)
         return Status(height.number, machine.round, machine.step, complete, tuple(held), self._now_ms())
 
@@ -216,7 +161,9 @@ class ConsensusGossip:
         machine = height.machine
         latest = range(max(0, machine.round - 2), max(0, machine.round) + 3)
         wanted = {r for r in (machine.valid_round, machine.locked_round) if r >= 0}
-        return sorted(wanted | set(latest))[:ROUNDS_SHOWN_MAX]
+        rounds = sorted(wanted | set(latest))
+        assert len(rounds) <= ROUNDS_SHOWN_MAX
+        return rounds
 
     def _supply(self, view: PeerView) -> None:
         """The peer gets what its last status lacks."""
@@ -236,19 +183,21 @@ class ConsensusGossip:
 
     def _missing(self, height: HeightInProgress, status: Status) -> Iterator[tuple[VoteKey, Vote]]:
         """Votes that we hold and the sender of *status* did not."""
-        masks = {(held.round, held.kind): held.mask for held in status.votes}
+        shown = {(held.round, held.kind): held for held in status.votes}
         fresh_since = trio.current_time() - RELAY_S
-        rounds = sorted(set(self._rounds(height)) | {held.round for held in status.votes})
-        for round_ in rounds:
+        tally = height.machine.tally
+        for round_ in sorted(set(self._rounds(height)) | {held.round for held in status.votes}):
             for kind in VoteKind:
-                mask = masks.get((round_, kind), b"")
-                for address, vote in sorted(height.machine.tally.votes(round_, kind).items()):
-                    index = height.parent.validators.index_of(address)
+                held = shown.get((round_, kind))
+                decided = tally.value(round_, kind)
+                unknown = decided is not None and (held is None or held.decided != decided)
+                for vote in tally.all_votes(round_, kind):
+                    index = height.parent.validators.index_of(vote.validator)
                     assert index is not None
-                    if self._seen.get(vote.signature, 0.0) > fresh_since:
-                        continue
-                    if index // 8 >= len(mask) or not mask[index // 8] >> index % 8 & 1:
-                        yield (round_, kind, index), vote
+                    has = held is not None and _has(held.mask, index)
+                    wanted = not has or (unknown and vote.block_id == decided)
+                    if wanted and self._seen.get(vote.signature, 0.0) <= fresh_since:
+                        yield (round_, kind, index, vote.block_id), vote
 
     # Listening ------------------------------------------------------------------------------------------------------
 
@@ -294,9 +243,8 @@ class ConsensusGossip:
         index = height.parent.validators.index_of(vote.validator)
         if validator is None or index is None:
             raise BadMessage(f"a vote of {vote.validator.hex()}, who is no validator", "bad_message.stranger")
-        view.has((vote.round, vote.kind, index), trio.current_time())
-        known = height.machine.tally.vote(vote.round, vote.kind, vote.validator)
-        if known is not None and known.block_id == vote.block_id:
+        view.has((vote.round, vote.kind, index, vote.block_id), trio.current_time())
+        if not height.machine.tally.wants(vote):
             return
         if not vote.verify(self._chain_id, validator.public_key):
             raise BadMessage("a vote whose signature is wrong", "bad_message.signature")
@@ -387,6 +335,10 @@ class ConsensusGossip:
         except (BadMessage, Inadmissible) as bad:
             # The block's own ids commit to these bytes: it is the block that is bad, not who sent its bodies.
             candidate.refuse(InvalidBlock("block.inadmissible", str(bad)))
+
+
+def _has(mask: bytes, index: int) -> bool:
+    return index // 8 < len(mask) and bool(mask[index // 8] >> index % 8 & 1)
 
 
 def _require_contents(block: Block) -> None:

@@ -37,6 +37,8 @@ class Held:
     round: Round
     kind: VoteKind
     mask: Annotated[bytes, Size(0, VALIDATORS_MAX // 8)]
+    decided: Hash | None
+    """The block that more than 2/3 of them voted for. Who holds a liar's other vote still needs the one for it."""
 
 
 @dataclass(frozen=True, slots=True)
