@@ -164,14 +164,18 @@ class WaitingRoom:
         nonce, size = transaction.body.nonce, len(transaction.raw)
         looked_at: list[tuple[bool, int, int, bytes]] = []
         victims: list[Entry] = []
+        passed = {entry.transaction.id for entry in leaving}
         try:
             while free_count < 1 or free_bytes < size:
                 entry = self._first_to_clear()
                 if entry is None or (entry.ready, entry.priority) >= rank:
                     break
                 looked_at.append(heapq.heappop(self._clearing))
-                if entry in leaving or (entry.sender == sender and entry.transaction.body.nonce < nonce):
+                if entry.transaction.id in passed:  # an entry can bear the same mark twice
                     continue
+                passed.add(entry.transaction.id)
+                if entry.sender == sender and entry.transaction.body.nonce < nonce:
+                    continue  # without it the new one could never go
                 victims.append(entry)
                 free_count += 1
                 free_bytes += len(entry.transaction.raw)
