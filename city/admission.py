@@ -8,12 +8,12 @@ from typing import cast
 from city.register import Register
 from city.sdk.context import REGISTER, signed_by
 from city.sdk.fees import FeePolicy
-from city.sdk.runtime import Runtime
+from city.sdk.runtime import Call, Runtime
 from city.sdk.weights import BYTE, SIGNATURE, TRANSACTION
 from consensus.address import to_text
 from consensus.application import Inadmissible
 from consensus.codec import BadMessage
-from consensus.transaction import NONCE_AHEAD_MAX, Transaction
+from consensus.transaction import NONCE_AHEAD_MAX, Message, Transaction
 
 WRONG_CHAIN = "tx.wrong_chain"
 EXPIRED = "tx.expired"
@@ -39,6 +39,8 @@ class Terms:
     intrinsic: int
     """Weight that it uses before its first message runs."""
     weight_max: int
+    calls: tuple[Call, ...]
+    """Its messages, read."""
 
 
 def intrinsic_weight(transaction: Transaction) -> int:
@@ -60,7 +62,7 @@ def check(transaction: Transaction, runtime: Runtime, fees: FeePolicy | None) ->
     sender = body.sender
     if sender is None:
         raise Inadmissible(NO_SENDER, "no module of this town takes messages without a sender")
-    _check_messages(transaction, runtime)
+    calls = tuple([_read(message, runtime) for message in body.messages])
     register = cast(Register, runtime.modules[REGISTER])
     payer = body.fee_payer or sender
     _check_signers(register, body.signers, sender, payer)
@@ -74,7 +76,7 @@ def check(transaction: Transaction, runtime: Runtime, fees: FeePolicy | None) ->
         raise Inadmissible(
             FEE_TOO_LOW, f"the transaction weighs at least {intrinsic}, what is paid for is {weight_max}"
         )
-    return Terms(sender, payer, register.nonces.get(sender, 0), intrinsic, weight_max)
+    return Terms(sender, payer, register.nonces.get(sender, 0), intrinsic, weight_max, calls)
 
 
 def check_nonce_for_pool(nonce: int, next_nonce: int) -> None:
@@ -93,15 +95,14 @@ def check_nonce_for_block(nonce: int, next_nonce: int) -> None:
         raise Inadmissible(NONCE_GAP, f"nonce {nonce} must wait for {next_nonce}")
 
 
-def _check_messages(transaction: Transaction, runtime: Runtime) -> None:
-    for message in transaction.body.messages:
-        handler = runtime.registry.handlers.get((message.module, message.name))
-        if handler is None:
-            raise Inadmissible(UNKNOWN_MESSAGE, f"this town has no message {message.module}.{message.name}")
-        try:
-            handler.signature.read(message.args)
-        except BadMessage as error:
-            raise Inadmissible(BAD_ARGUMENTS, f"{message.module}.{message.name}: {error}") from None
+def _read(message: Message, runtime: Runtime) -> Call:
+    try:
+        call = runtime.read(message)
+    except BadMessage as error:
+        raise Inadmissible(BAD_ARGUMENTS, f"{message.module}.{message.name}: {error}") from None
+    if call is None:
+        raise Inadmissible(UNKNOWN_MESSAGE, f"this town has no message {message.module}.{message.name}")
+    return call
 
 
 def _check_signers(register: Register, signers: tuple[bytes, ...], sender: bytes, payer: bytes) -> None:

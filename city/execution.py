@@ -111,8 +111,8 @@ class BlockExecution:
 
     def _carry(self, transaction: Transaction, terms: Terms) -> None:
         context = Context(self._runtime, terms.sender, transaction.body.signers)
-        for message in transaction.body.messages:
-            self._runtime.carry(message, context)
+        for call in terms.calls:
+            self._runtime.carry(call, context)
 
     def _carry_out_work(self, due: int, number: int, work: Work) -> None:
         """One piece of work has run, or its failure is noted; either way it is out of the queue."""

@@ -50,20 +50,35 @@ def _page(module: Mapping[str, Any]) -> str:
     lines += _section("Messages", (_message(name, key, each) for key, each in module["messages"].items()))
     lines += _section("Queries", (_query(key, each) for key, each in module["queries"].items()))
     lines += _section("Events", (_event(name, key, each) for key, each in module["events"].items()))
-    if module["params"]:
-        rows = (
-            (f"`{name}.{key}`", p["text"], p["default"], f"{p['low']}…{p['high']}")
-            for key, p in module["params"].items()
-        )
-        lines += ["## Parameters", "", *_table(("name", "what it sets", "default", "bounds"), rows)]
-    if module["refusals"]:
-        rows2 = ((f"`{each['code']}`", each["text"]) for each in module["refusals"])
-        lines += ["## Refusals", "", *_table(("code", "sentence"), rows2)]
-    rows3 = ((f"`{key}`", _keys(table["key"]), type_text(table["value"])) for key, table in module["tables"].items())
-    lines += ["## State", "", *_table(("table", "key", "row"), rows3)]
-    if module["invariants"]:
-        lines += ["## Invariants", "", *(f"- `{each}`" for each in module["invariants"])]
+    lines += _section("Parameters", _params(module))
+    lines += _section("Refusals", _refusals(module))
+    lines += _section("State", _tables(module))
+    lines += _section("Invariants", ([f"- `{each}`"] for each in module["invariants"]))
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _params(module: Mapping[str, Any]) -> Iterator[list[str]]:
+    rows = [
+        (f"`{module['name']}.{name}`", param["text"], param["default"], f"{param['low']}…{param['high']}")
+        for name, param in module["params"].items()
+    ]
+    if rows:
+        yield _table(("name", "what it sets", "default", "bounds"), iter(rows))
+
+
+def _refusals(module: Mapping[str, Any]) -> Iterator[list[str]]:
+    rows = [(f"`{each['code']}`", each["text"]) for each in module["refusals"]]
+    if rows:
+        yield _table(("code", "sentence"), iter(rows))
+
+
+def _tables(module: Mapping[str, Any]) -> Iterator[list[str]]:
+    rows = [
+        (f"`{name}`", ", ".join(type_text(part) for part in table["key"]), type_text(table["value"]))
+        for name, table in module["tables"].items()
+    ]
+    if rows:
+        yield _table(("table", "key", "row"), iter(rows))
 
 
 def _section(title: str, parts: Iterator[list[str]]) -> list[str]:
@@ -98,10 +113,6 @@ def _default(value: Any) -> str:
     return (
         {None: "none", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, list) else "none"
     )
-
-
-def _keys(schemas: list[Mapping[str, Any]]) -> str:
-    return ", ".join(type_text(schema) for schema in schemas)
 
 
 def type_text(schema: Mapping[str, Any]) -> str:

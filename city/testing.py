@@ -292,5 +292,7 @@ class _Governing(BlockExecution):
         """The result of *message*."""
         runtime = self._runtime
         context = Context(runtime, module_address(GOVERNANCE), (), GOVERNANCE)
-        code = runtime.attempt("govern", lambda: runtime.carry(message, context))
+        call = runtime.read(message)
+        assert call is not None
+        code = runtime.attempt("govern", lambda: runtime.carry(call, context))
         return self._result(code, 0, 0)

@@ -98,14 +98,10 @@ class Context:
 
     def readable(self, message: Message) -> bool:
         """Whether *message* is one that this town knows, with arguments of its types."""
-        handler = self._runtime.registry.handlers.get((message.module, message.name))
-        if handler is None:
-            return False
         try:
-            handler.signature.read(message.args)
+            return self._runtime.read(message) is not None
         except BadMessage:
             return False
-        return True
 
     def carry_out(self, messages: Sequence[Message]) -> str:
         """*messages* take effect with the authority of governance, all or none: "" or the code of what refused.
@@ -118,7 +114,9 @@ class Context:
 
         def carry_all() -> None:
             for message in messages:
-                runtime.carry(message, context)
+                call = runtime.read(message)
+                assert call is not None, "a proposal's messages were readable when it was proposed"
+                runtime.carry(call, context)
 
         limit = runtime.meter.limit
         runtime.meter.limit = max(runtime.meter.used, limit - AUTHORITY_RESERVE)

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from city.sdk.refusal import OVERFLOW, refused
-from consensus.shape import INTEGER_MAX
+from consensus.shape import INTEGER_MAX, Size
 
 Encoder = Callable[[Any], bytes]
-Decoder = Callable[[bytes], Any]
 
 
 def table_prefix(name: str) -> bytes:
@@ -41,6 +40,26 @@ def encode_parts(key: object) -> bytes:
     if type(key) is tuple:
         return b"".join([encode_part(part) for part in key])
     return encode_part(key)
+
+
+def encoder_of(prefix: bytes, annotation: object) -> Encoder:
+    """Writes a key of type *annotation* after *prefix*, as `encode_parts` does; faster where it has one known size."""
+    if typing.get_origin(annotation) is Annotated:
+        base, *marks = typing.get_args(annotation)
+        if base is bytes and isinstance(marks[0], Size) and marks[0].high < 0:
+            return _sized_encoder(prefix, marks[0].low)
+    return lambda key: prefix + encode_parts(key)
+
+
+def _sized_encoder(prefix: bytes, size: int) -> Encoder:
+    head = prefix + size.to_bytes(2, "big")
+
+    def encode(key: Any) -> bytes:
+        if type(key) is bytes and len(key) == size:
+            return head + key
+        raise TypeError(f"expected {size} bytes as a key")
+
+    return encode
 
 
 def part_types(annotation: object) -> tuple[Any, ...]:

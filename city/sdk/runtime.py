@@ -24,6 +24,8 @@ DEPTH_MAX = 16
 AUTHORITY_RESERVE = 500_000
 """Weight that the messages of a proposal leave, so that its outcome can be written down."""
 
+Call = tuple[Handler, dict[str, Any]]
+"""A handler and its arguments."""
 Reporter = Callable[[str, BaseException], None]
 """Takes the name of what failed and the exception with its traceback; nothing of it is hashed."""
 
@@ -167,13 +169,18 @@ class Runtime:
         self.meter.spend(EVENT + EVENT_BYTE * len(encode(fields)))
         self.events.append(Event(module, kind.name, fields))
 
-    def carry(self, message: Message, context: Context) -> None:
-        """The handler of *message* has run. Raises Refused; BadMessage for arguments that were not checked before."""
-        handler = self.registry.handlers[message.module, message.name]
+    def read(self, message: Message) -> Call | None:
+        """The handler of *message* with its arguments; None if the town has no such message. Raises BadMessage."""
+        handler = self.registry.handlers.get((message.module, message.name))
+        return None if handler is None else (handler, handler.signature.read(message.args))
+
+    def carry(self, call: Call, context: Context) -> None:
+        """The handler of a message has run. Raises Refused."""
+        handler, arguments = call
         self.meter.spend(MESSAGE)
         if handler.mark.authority is not None and handler.mark.authority != context.authority:
             raise refused(NOT_AUTHORISED)
-        self.call(handler, context, handler.signature.read(message.args))
+        self.call(handler, context, arguments)
 
     def call(self, handler: Handler, context: Context, arguments: dict[str, Any]) -> None:
         """*handler* has run in its module."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from city.sdk.keys import after_prefix, decoder_of, encode_part, encode_parts, table_prefix
+from city.sdk.keys import after_prefix, decoder_of, encode_parts, encoder_of, table_prefix
 from city.sdk.refusal import Refused
 from city.sdk.space import Space
 from city.sdk.types import PAGE_ROWS_MAX
@@ -66,8 +66,13 @@ class Table(Stored, Generic[K, V]):
         self.value_type: Any = value
         self.indexes: list[Index[Any, K, V]] = []
         self._decode_key = decoder_of(key)
+        self._encode_key = encoder_of(b"", key)
         self._write_value = writer_of(self.value_type)
         self._read_value = reader_of(self.value_type)
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        super().__set_name__(owner, name)
+        self._encode_key = encoder_of(self._prefix, self.key_type)
 
     def index(self, part: TypeForm[P], by: Callable[[V], P | None]) -> Index[P, K, V]:
         """Declares an index: rows by what *by* says of them (None: not listed)."""
@@ -77,7 +82,7 @@ class Table(Stored, Generic[K, V]):
 
     def row_key(self, key: K) -> bytes:
         """The state key of the row *key*."""
-        return self._prefix + encode_parts(key)
+        return self._encode_key(key)
 
     @overload
     def get(self, key: K) -> V | None: ...
@@ -85,23 +90,23 @@ class Table(Stored, Generic[K, V]):
     def get(self, key: K, default: D) -> V | D: ...
     def get(self, key: K, default: Any = None) -> Any:
         """The row of *key*, *default* if absent."""
-        value = self._space.read(self._prefix + encode_parts(key), self._read_value)
+        value = self._space.read(self._encode_key(key), self._read_value)
         return default if value is None else value
 
     def __getitem__(self, key: K) -> V:
         """The row of *key*; refused as ``<module>.<table>_absent`` if there is none."""
-        value: V | None = self._space.read(self._prefix + encode_parts(key), self._read_value)
+        value: V | None = self._space.read(self._encode_key(key), self._read_value)
         if value is None:
             raise self._refused("absent")
         return value
 
     def __contains__(self, key: K) -> bool:
         """Whether there is a row of *key*."""
-        return self._space.read(self._prefix + encode_parts(key), self._read_value) is not None
+        return self._space.read(self._encode_key(key), self._read_value) is not None
 
     def __setitem__(self, key: K, value: V) -> None:
         """The row of *key* is *value*, whether there was one or not."""
-        raw_key = self._prefix + encode_parts(key)
+        raw_key = self._encode_key(key)
         raw = self._write_value(value)
         if self.indexes:
             self._reindex(key, self._space.read(raw_key, self._read_value), value)
@@ -249,4 +254,4 @@ def _listed(raw: bytes) -> bool:
     return raw == NOTHING
 
 
-__all__ = ["Cell", "Index", "Page", "Stored", "Table", "encode_part"]
+__all__ = ["Cell", "Index", "Page", "Stored", "Table"]

@@ -11,6 +11,7 @@ import pytest
 from city import reference
 from city.app import Town
 from city.reference import FOLDER, pages, type_text, write
+from city.sdk import Module
 from tests.city.tools import ToolLibrary
 
 PROGRAM = Path(reference.__file__)
@@ -38,6 +39,18 @@ def test_a_page_has_messages_queries_events_parameters_refusals_state_and_invari
         "- `what_is_out_is_due`",
     ):
         assert part in page
+
+
+def test_a_module_that_declares_little_has_a_short_page() -> None:
+    class Base(Module):
+        """No module by itself: it has no name."""
+
+    class Plain(Base):
+        """Declares nothing."""
+
+        name, version = "plain", 3
+
+    assert pages(Town([Plain]))["plain.md"] == "# plain\n\nVersion 3. Declares nothing.\n"
 
 
 def test_writing_the_pages_removes_those_of_modules_that_are_gone(
