@@ -16,9 +16,10 @@ from consensus.chain import InvalidBlock, check_block, contents_belong, verify_c
 from consensus.codec import BadMessage
 from consensus.signing import sha256
 from node.consensus_driver import ConsensusDriver, NodeStopped, Synced
-from node.consensus_gossip import ConsensusGossip, PeerView
+from node.consensus_gossip import ConsensusGossip
 from node.height import Candidate
 from node.mempool import Mempool
+from node.peer_view import PeerView
 from node.store import Store
 from node.sync_messages import (
     CHANNEL,
@@ -110,10 +111,9 @@ class BlockSync:
     def _answer(self, height: int) -> SyncMessage:
         if not 1 <= height <= self._store.height:
             return NoHeight(height)
-        block = self._store.block(height)
-        if block is None:
-            return NoHeight(height)
-        return DecidedHeight(block, self._store.block_transactions(height), self._store.commit_of(height)[0])
+        return DecidedHeight(
+            self._store.block(height), self._store.block_transactions(height), self._store.commit_of(height)[0]
+        )
 
     def _take(self, peer: Peer, message: DecidedHeight) -> None:
         height = message.block.header.height

@@ -32,7 +32,7 @@ class RegisterTown:
 
     name = "register"
     version = 1
-    module_names = ("accounts", "register")
+    module_names: tuple[str, ...] = ("accounts", "register")
 
     def genesis(self, document: Mapping[str, Any], *, chain_id: str, time_ms: int, params: Params) -> Genesis:
         members = [Update(bytes.fromhex(member["public_key"]), member["power"]) for member in document["members"]]

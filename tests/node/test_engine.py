@@ -164,9 +164,7 @@ async def test_a_lying_sync_peer_is_left_for_an_honest_one(
         await net.sets(0, 9, 9)
         await net.height(12, within_s=300)
         liar = net.engines[2]
-        block = liar.store.block(5)
-        assert block is not None
-        forged = dataclasses.replace(block, transaction_ids=(bytes(32),))
+        forged = dataclasses.replace(liar.store.block(5), transaction_ids=(bytes(32),))
         monkeypatch.setattr(liar.store, "block", lambda height: forged)
         await net.start(nursery, 4)
         await net.height(12, 4, within_s=60)
