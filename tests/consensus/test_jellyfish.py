@@ -208,6 +208,17 @@ def test_nonsense_is_refused_without_an_error(proof: TreeProof, value: bytes | N
     assert not verify(b"", b"a", value, proof)
 
 
+def test_a_leaf_has_one_way_to_be_read() -> None:
+    """A byte moved from one of its hashes to the other gives the same leaf, which would hide the key that is there."""
+    entries = {b"a": b"1"}
+    proof = proof_of(entries, b"a")
+    assert proof.leaf is not None
+    both = b"".join(proof.leaf)
+    assert verify(root_of(entries), b"a", b"1", proof)
+    for cut in (31, 33):
+        assert not verify(root_of(entries), b"a", None, TreeProof((), (both[:cut], both[cut:])))
+
+
 def test_nothing_stands_in_an_empty_tree() -> None:
     """Every absence is proved by nothing at all."""
     assert verify(EMPTY, b"a", None, TreeProof((), None))

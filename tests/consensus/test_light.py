@@ -170,6 +170,23 @@ def test_a_header_that_was_changed_is_refused(chain: Chain, fields: dict[str, An
     assert code_of(lambda: advance(chain, trusted_at(chain, 2), 3, light_block=forged)) == code
 
 
+def test_time_goes_forward(chain: Chain) -> None:
+    """A header of the trusted one's very time is none that follows it."""
+    trusted = trusted_at(chain, 2)
+    same_time = with_header(chain.light_block(3), time_ms=trusted.time_ms)
+    assert code_of(lambda: advance(chain, trusted, 3, light_block=same_time)) == "light.time"
+
+
+def test_block_one_may_have_the_genesis_time() -> None:
+    """As in the rule for blocks; an earlier one may not."""
+    chain = Chain(POWERS)
+    chain.extend(time_ms=GENESIS_TIME_MS)
+    trusted = trusted_at(chain, 0)
+    assert advance(chain, trusted, 1).time_ms == GENESIS_TIME_MS
+    early = with_header(chain.light_block(1), time_ms=GENESIS_TIME_MS - 1)
+    assert code_of(lambda: advance(chain, trusted, 1, light_block=early)) == "light.time"
+
+
 def test_adjacent_is_the_very_next_height(chain: Chain) -> None:
     """Nothing is skipped, nothing repeated."""
     assert code_of(lambda: advance(chain, trusted_at(chain, 2), 4)) == "light.height"
@@ -373,6 +390,13 @@ def test_a_lie_on_the_way_is_refused(chain: Chain) -> None:
     steps = follow(trusted_at(chain, 0), 4, now(chain), TINY)
     assert next(steps) == 4
     assert code_of(lambda: steps.send(forged)) == "light.commit"
+
+
+def test_a_parent_of_the_same_time_is_refused(chain: Chain) -> None:
+    """Though its hash agrees."""
+    child = chain.blocks[4].header
+    parent = replace(chain.blocks[3].header, time_ms=child.time_ms)
+    assert code_of(lambda: verify_backwards(replace(child, last_block_id=parent.id), parent)) == "light.height"
 
 
 def test_pivots_lie_between_and_come_to_an_end() -> None:
