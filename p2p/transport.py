@@ -83,8 +83,11 @@ class TcpTransport:
         return stream
 
     async def listen(self, endpoint: Endpoint) -> Listener:
-        """A TCP listener. Raises OSError when the port is taken or the host is not ours."""
-        listeners = await trio.open_tcp_listeners(endpoint.port, host=endpoint.host)
+        """A TCP listener. Raises OSError, naming the endpoint, when the port is taken or the host is not ours."""
+        try:
+            listeners = await trio.open_tcp_listeners(endpoint.port, host=endpoint.host)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, f"listening for peers at {endpoint}") from error
         for extra in listeners[1:]:  # a name with several addresses; one is enough, and its port is known
             await extra.aclose()
         return TcpListener(listeners[0])
