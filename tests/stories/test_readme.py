@@ -1,0 +1,77 @@
+"""Issue line 10: what the README tells a newcomer to type does what it says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.stories.network import Network
+
+pytestmark = pytest.mark.story
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"<!-- story: (?P<story>[^>]*) -->\n```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
+
+PRELUDE = """\
+set -eu
+allting() { python -m node.cli.main "$@"; }
+await() { for _ in $(seq 120); do if "$@" >/dev/null 2>&1; then return; fi; sleep 0.5; done; echo "never: $*"; exit 1; }
+"""
+"""The shell of a reader who has activated the environment, and who waits where the text tells to."""
+
+JOIN = """\
+allting join "$LINK" --home newcomer >join.log 2>&1 &
+trap 'kill $(jobs -p)' EXIT
+await allting status --home newcomer
+"""
+VALIDATES = """\
+validates() { allting status --home newcomer | grep -q 'validator yes, power 10'; }
+await validates
+"""
+
+
+def script() -> str:
+    """All marked blocks of the README as one shell script, in order."""
+    parts = [PRELUDE]
+    for block in BLOCK.finditer((ROOT / "README.md").read_text()):
+        text = block["text"].replace(". .venv/bin/activate\n", "")
+        match block["story"], block["language"]:
+            case "citizen, refused", _:
+                parts.append(f"if {text.partition('#')[0].strip()}; then echo 'this vote must be refused'; exit 1; fi")
+            case "citizen, after the ballot", _:
+                parts.append("executed() { allting query governance proposal --proposal 1 | grep -q executed; }")
+                parts.append("await executed\n" + text)
+            case "member, invite", _:
+                parts.append(f"LINK=$({text.strip()})\n{JOIN}")
+            case "member", _:
+                parts.append(text + VALIDATES)
+            case _, "python":
+                parts.append(f"python - <<'END'\n{text}END")
+            case _, _:
+                parts.append(text)
+    return "\n".join(parts)
+
+
+def test_what_the_readme_says_works(network: Network) -> None:
+    folder = network.directory.parent
+    network.directory = folder / ".devnet"
+    network.up()
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        ["bash", "-c", script()], cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False
+    )
+    said = f"{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, said
+    assert "executed" in done.stdout, said
+    assert "proved: height" in done.stdout, said
+    assert "governance.not_a_person" in said
+    assert "sign_bytes" in done.stdout, said
