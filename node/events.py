@@ -16,6 +16,7 @@ from typing import NamedTuple
 import lmdb
 
 from consensus.application import Event, Result
+from consensus.shape import INTEGER_MAX
 from node.store_environment import Environment
 
 PLACES = "places"
@@ -134,10 +135,12 @@ def _walk(environment: Environment, space: bytes, after: Cursor | None, *, newes
     """Every place in *space*, ascending from *after*'s height, or descending from it."""
     end = len(space)
     if newest_first:
-        height = 2**63 - 1 if after is None else after.height
+        height = INTEGER_MAX if after is None else min(after.height, INTEGER_MAX)
+        if height < 0:
+            return
         row = environment.last_at_or_before(PLACES, space + height.to_bytes(8, "big"))
     else:
-        height = 0 if after is None else after.height
+        height = 0 if after is None else min(max(after.height, 0), INTEGER_MAX)
         row = environment.first_at_or_after(PLACES, space + height.to_bytes(8, "big"))
     while row is not None and row[0].startswith(space) and len(row[0]) == end + 8:
         height = int.from_bytes(row[0][end:], "big")

@@ -15,6 +15,7 @@ from typing import Any
 from consensus.address import key_address
 from consensus.signing import public_key, sha256, sign
 from consensus.vote import Proposal, Vote, VoteKind, proposal_sign_bytes, vote_sign_bytes
+from node.store_files import sync_folder, write_all_at
 
 _SLOT_BYTES = 4096
 _PROPOSE = 1
@@ -80,13 +81,9 @@ class Signer:
         descriptor = os.open(state_path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             slot = _slot(_NOTHING, public_key(key_seed), chain_id)
-            _write_at(descriptor, slot + b" " * (_SLOT_BYTES - 1) + b"\n", 0)
+            write_all_at(descriptor, slot + b" " * (_SLOT_BYTES - 1) + b"\n", 0)
             os.fsync(descriptor)
-            folder = os.open(state_path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(state_path.parent)
         except BaseException:
             os.close(descriptor)
             raise
@@ -151,7 +148,7 @@ class Signer:
     def _save(self, last: LastSigned) -> None:
         slot = _slot(last, self.public_key, self._chain_id)
         try:
-            _write_at(self._descriptor, slot, last.sequence % 2 * _SLOT_BYTES)
+            write_all_at(self._descriptor, slot, last.sequence % 2 * _SLOT_BYTES)
             os.fdatasync(self._descriptor)
         except OSError:
             self._broken = True
@@ -213,10 +210,3 @@ def _facts(slot: bytes) -> dict[str, Any] | None:
         return None
     facts: dict[str, Any] = json.loads(text)
     return facts
-
-
-def _write_at(descriptor: int, data: bytes, at: int) -> None:
-    with memoryview(data) as view:
-        written = 0
-        while written < len(view):
-            written += os.pwrite(descriptor, view[written:], at + written)

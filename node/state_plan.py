@@ -15,7 +15,7 @@ import lmdb
 from consensus.application import STATE_KEY_BYTES_MAX, Changes
 from consensus.block import ModuleRoot
 from consensus.codec import decode, encode
-from consensus.jellyfish import TreeProof, application_hash, verify
+from consensus.jellyfish import TreeProof, application_hash, root_of, verify
 from consensus.shape import MESSAGE_BYTES_MAX
 from node.state import VALUES, StateHorizon, StoredState, write_values
 from node.state_nodes import Node, decode_node, encode_node, hash_of
@@ -132,11 +132,21 @@ class StateTrees:
         value = StoredState(self._environment, self._horizon, height).get(module, key)
         proof = prove(reference, key, self._reader(module))
         if not verify(hash_of(reference), key, value, proof):
-            raise StoreFailed(
-                f"{self._environment.path}: a value of module {module} does not match the state tree: the disk "
-                f"changed it. Check the disk, then restore a backup, or move the folder away: the node catches up"
-            )
+            raise self._damaged(module)
         return value, proof
+
+    def check(self, height: int) -> None:
+        """Every value of the state of *height* matches the state tree; reads all. Raises StateGone, StoreFailed."""
+        state = StoredState(self._environment, self._horizon, height)
+        for module, reference in self.references(height).items():
+            if root_of(dict(state.scan(module, b"", None))) != hash_of(reference):
+                raise self._damaged(module)
+
+    def _damaged(self, module: str) -> StoreFailed:
+        return StoreFailed(
+            f"{self._environment.path}: a value of module {module} does not match the state tree: the disk changed it. "
+            f"Check the disk, then restore a backup, or move the folder away: the node catches up from its peers"
+        )
 
     def _reader(self, module: str) -> ReadNode:
         space = _space(module)

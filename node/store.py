@@ -271,6 +271,13 @@ class Store:
         """
         return self._trees.prove(module, key, height)
 
+    def check_state(self, height: int | None = None) -> None:
+        """Every value of the state of *height* (None: the latest) matches the state tree: for ``doctor --deep``.
+
+        Reads all of it, and waits for nothing. Raises StateGone, StoreFailed.
+        """
+        self._trees.check(self.height if height is None else height)
+
     def module_roots(self, height: int) -> tuple[ModuleRoot, ...]:
         """Leaves of the application hash after *height*, sorted by name. Raises KeyError; at height 0, StateGone."""
         if height > 0:

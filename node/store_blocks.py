@@ -17,7 +17,7 @@ from consensus.block import Block, Commit, Header
 from consensus.chain import ChainState, without_priorities
 from consensus.codec import BadMessage, decode, encode
 from consensus.params import Params
-from consensus.shape import from_bytes, shape_of, to_bytes
+from consensus.shape import INTEGER_MAX, from_bytes, shape_of, to_bytes
 from consensus.validators import ValidatorSet
 from node.events import PLACES, write_places
 from node.state_plan import TreePlan
@@ -151,12 +151,12 @@ class Blocks:
 
     def height_of(self, block_id: bytes) -> int | None:
         """The height of a decided block, None if there is no such block."""
-        row = self._environment.get(BLOCK_IDS, block_id)
+        row = self._environment.get(BLOCK_IDS, block_id) if block_id else None
         return None if row is None else int.from_bytes(row, "big")
 
     def find_transaction(self, id_: bytes) -> tuple[int, int] | None:
         """Height and index (from 0) of a transaction, None if it was not decided."""
-        row = self._environment.get(TRANSACTIONS, id_)
+        row = self._environment.get(TRANSACTIONS, id_) if id_ else None
         return None if row is None else (int.from_bytes(row[:8], "big"), int.from_bytes(row[8:], "big"))
 
     def chain_state(self) -> ChainState | None:
@@ -179,7 +179,7 @@ class Blocks:
         return self._environment.get(META, key)
 
     def _row(self, table: str, height: int) -> bytes:
-        row = self._environment.get(table, _number(height)) if height >= 0 else None
+        row = self._environment.get(table, _number(height)) if 0 <= height <= INTEGER_MAX else None
         if row is None:
             raise KeyError(f"height {height} is not stored")
         return row

@@ -21,6 +21,8 @@ from pathlib import Path
 import lmdb
 import trio
 
+from node.store_files import sync_folder
+
 MAP_BYTES = 2**30
 """First size of the map: address space, not disk; the file is as large as what was written."""
 _FILL_MAX_PERCENT = 80
@@ -66,7 +68,9 @@ class Environment:
                 env = lmdb.open(
                     str(path), map_size=map_bytes, max_dbs=_TABLES_MAX, lock=False, readahead=False, meminit=False
                 )
-                return cls(path, descriptor, env, tables)
+                environment = cls(path, descriptor, env, tables)
+                sync_folder(path)
+                return environment
         except BaseException:
             os.close(descriptor)
             raise
@@ -151,9 +155,9 @@ class Environment:
     @contextmanager
     def _attempt(self) -> Iterator[_Attempt]:
         """One transaction: committed within, or aborted. Where the map was too small, it has grown, to try again."""
-        if self.used_bytes * 100 > self.map_bytes * _FILL_MAX_PERCENT:
-            self._grow()
         with _disk_errors(self.path):
+            if self.used_bytes * 100 > self.map_bytes * _FILL_MAX_PERCENT:
+                self._grow()
             attempt = _Attempt(self._env.begin(write=True))
             try:
                 yield attempt
@@ -202,17 +206,19 @@ def _take_lock(descriptor: int, path: Path) -> None:
 
 @contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
-    """What LMDB reports within becomes StoreFailed; a full map stays what it is, since it is no full disk."""
+    """What LMDB or the system reports within becomes StoreFailed; but a full map is no full disk, and stays."""
     try:
         yield
     except lmdb.MapFullError:
         raise
-    except lmdb.Error as error:
+    except StoreFailed:
+        raise
+    except (lmdb.Error, OSError) as error:
         raise failed(path, error) from error
 
 
-def failed(path: Path, error: lmdb.Error) -> StoreFailed:
-    """The StoreFailed for what LMDB reported about the environment in *path*."""
+def failed(path: Path, error: Exception) -> StoreFailed:
+    """The StoreFailed for what LMDB or the system reported about the environment in *path*."""
     if os.strerror(errno.ENOSPC) in str(error):  # the C binding gives no error number
         return StoreFailed(f"the disk of {path} is full: free space, then start the node again; nothing is lost")
     if isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)):

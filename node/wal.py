@@ -13,6 +13,8 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+from node.store_files import sync_folder, write_all
+
 RECORD_BYTES_MAX = 32 * 2**20
 """Largest payload: a whole block stands in one record."""
 FILE_BYTES_MAX = 2**30
@@ -127,7 +129,7 @@ class Wal:
         if self._broken:
             raise OSError(f"{self._path}: an earlier write failed; restart the node once the disk is well")
         if self._buffer:
-            self._guarded(lambda: _write_all(self._descriptor, self._buffer))
+            self._guarded(lambda: write_all(self._descriptor, self._buffer))
             self._size += len(self._buffer)
             self._buffer.clear()
 
@@ -205,21 +207,10 @@ def _write_empty(path: Path) -> tuple[int, int]:
     fresh = path.with_name(path.name + ".new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        _write_all(descriptor, header)
+        write_all(descriptor, header)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
     os.replace(fresh, path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
     return salt, len(header)
-
-
-def _write_all(descriptor: int, data: bytes | bytearray) -> None:
-    with memoryview(data) as view:
-        written = 0
-        while written < len(view):
-            written += os.write(descriptor, view[written:])

@@ -119,6 +119,17 @@ def test_a_key_that_is_no_key_finds_nothing(store: Store) -> None:
     assert store.search(Kind.EVENT, b"x" * 10_000) == []
 
 
+def test_any_cursor_can_be_asked_for(store: Store) -> None:
+    store.commit_inline(decide(store, {}, events={0: [_sent(ADA, BEN)]}))
+    place = Cursor(1, 0, 0)
+    for low in (Cursor(-5, -1, -1), Cursor(0, 2**80, 0)):
+        assert store.search(Kind.ADDRESS, ADA, after=low) == [place]
+        assert store.search(Kind.ADDRESS, ADA, after=low, newest_first=True) == []
+    for high in (Cursor(2**80, 0, 0), Cursor(1, 0, 1)):
+        assert store.search(Kind.ADDRESS, ADA, after=high) == []
+        assert store.search(Kind.ADDRESS, ADA, after=high, newest_first=True) == [place]
+
+
 def test_more_than_the_limit_is_not_asked_for(store: Store) -> None:
     with pytest.raises(AssertionError):
         store.search(Kind.ADDRESS, ADA, limit=1_001)

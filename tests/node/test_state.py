@@ -249,6 +249,20 @@ def test_a_value_that_the_disk_changed_is_not_served_with_a_proof(store: Store) 
     environment.write_inline(change)
     with pytest.raises(StoreFailed, match="does not match the state tree"):
         store.prove("coin", b"t\x000001", 0)
+    with pytest.raises(StoreFailed, match="module coin does not match"):
+        store.check_state()
+
+
+def test_a_sound_state_is_found_sound_at_every_kept_height(store: Store) -> None:
+    store.commit_inline(decide(store, {"coin": {b"t\x000001": None, b"new": b"1"}}))
+    store.check_state()
+    store.check_state(0)
+
+
+def test_bounds_of_any_length_can_be_scanned(store: Store) -> None:
+    state = store.state()
+    assert list(state.scan("coin", b"t" * 5_000, b"u" * 5_000, reverse=True)) == []
+    assert len(list(state.scan("coin", b"", b"u" * 5_000))) == 600
 
 
 def test_an_engine_fault_is_no_result_of_a_handler(store: Store) -> None:

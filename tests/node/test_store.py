@@ -105,11 +105,12 @@ def test_the_next_block_brings_the_canonical_commit(store: Store) -> None:
 
 def test_what_is_not_stored_is_a_key_error(store: Store) -> None:
     for read in (store.block, store.header, store.block_transactions, store.results, store.commit_of):
-        for height in (-1, 0, 1):
+        for height in (-1, 0, 1, 2**80):
             with pytest.raises(KeyError, match=f"height {height} is not stored"):
                 read(height)
     assert store.height_of_block_id(bytes(32)) is None
     assert store.find_transaction(bytes(32)) is None
+    assert store.find_transaction(b"") is None
     for missing in (0, 2):
         with pytest.raises(KeyError):
             store.validators_at(missing)
