@@ -103,7 +103,7 @@ def _help(schema: Mapping[str, Any]) -> str:
 def _value(flag: str, text: str, schema: Mapping[str, Any], place: Place) -> Any:
     bare = _bare(schema)
     if _is_address(bare):
-        return to_text(place.address(text))
+        return _address(flag, text, place)
     kind = bare.get("type")
     if kind == "string":
         return text
@@ -116,6 +116,13 @@ def _value(flag: str, text: str, schema: Mapping[str, Any], place: Place) -> Any
             raise Mistake(f"{flag} must be true or false, not {text[:40]!r}")
         return text == "true"
     return _json(flag, text)
+
+
+def _address(flag: str, text: str, place: Place) -> str:
+    try:
+        return to_text(place.address(text))
+    except Mistake as error:
+        raise Mistake(f"{flag}: {error}") from None
 
 
 def _json(flag: str, text: str) -> Any:

@@ -159,7 +159,7 @@ def _fetched(invite: Invite, screen: Screen) -> GenesisFile:
 @click.option("--from", "from_name", metavar="NAME", help="The account that they come from.")
 @click.option("--fee", type=click.IntRange(0), help="Of the transaction that sets them aside.")
 @json_option
-@home_option
+@place_options
 def invite(voucher: bool, coins: int, from_name: str | None, fee: int | None, place: Place, screen: Screen) -> None:
     """Print a link with which somebody else can join; the node of this home must be running."""
     seed = _voucher(place, screen, coins, from_name, fee) if voucher else None

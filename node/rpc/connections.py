@@ -22,8 +22,8 @@ PER_ADDRESS_MAX = 32
 """Connections of one address; loopback is bounded by the total alone."""
 SEND_SECONDS_MAX = 30
 """A client that takes nothing for so long while we send is cut off."""
-LINGER_SECONDS = 5
-"""After a connection is closed its tasks have so long to end."""
+LINGER_SECONDS = 1
+"""After a connection is closed its tasks have so long to end: Hypercorn may start to wait for its next request."""
 
 
 class PortInUse(Exception):
@@ -43,7 +43,7 @@ class BoundedStream:
         with trio.move_on_after(SEND_SECONDS_MAX) as scope:
             await self._stream.send_all(data)
         if scope.cancelled_caught:
-            await trio.aclose_forcefully(self._stream)
+            await self.aclose()
             raise trio.BrokenResourceError("the client does not read")
 
     async def receive_some(self, max_bytes: int) -> bytes | bytearray:
@@ -111,29 +111,29 @@ class Connections:
 
 def listen(host: str, port: int) -> list[trio.SocketListener]:
     """Listening sockets for *host* (a name or address) and *port* (0: any free one). Raises PortInUse."""
-    listeners: list[trio.SocketListener] = []
+    sockets: list[socket.socket] = []
     try:
         for family, kind, protocol, _, address in socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         ):
             opened = socket.socket(family, kind, protocol)
+            sockets.append(opened)
             opened.setblocking(False)
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            if port == 0 and listeners:
-                address = (address[0], listeners[0].socket.getsockname()[1], *address[2:])
-            opened.bind(address)
+            # Where a name has several addresses, all get the port that the first one found.
+            shared = port or (sockets[0].getsockname()[1] if len(sockets) > 1 else 0)
+            opened.bind((address[0], shared, *address[2:]))
             opened.listen(BACKLOG)
-            listeners.append(trio.SocketListener(trio.socket.from_stdlib_socket(opened)))
     except OSError as error:
-        for listener in listeners:
-            listener.socket.close()
+        for opened in sockets:
+            opened.close()
         raise PortInUse(
             f"can't listen on {host}:{port} ({error.strerror or error}); stop what uses it, "
             "or change rpc.listen in config.toml"
         ) from error
-    return listeners
+    return [trio.SocketListener(trio.socket.from_stdlib_socket(opened)) for opened in sockets]
 
 
 def _hypercorn_config(websocket_bytes_max: int) -> HypercornConfig:

@@ -106,7 +106,7 @@ class RpcServer:
             calls, batch = self.dispatcher.parse(body)
             self._limits.take(_client(request), calls=len(calls), size=len(body))
         except TooLarge as error:
-            return _LastWords(self._refusal(error))
+            return LastWords(self._refusal(error))
         except RpcError as error:
             return self._refusal(error)
         answer = await self.dispatcher.answer(calls, batch=batch)
@@ -181,7 +181,7 @@ class RpcServer:
         return _json(failure(None, error), status=error.http_status if status is None else status)
 
 
-class _LastWords(Response):
+class LastWords(Response):
     """An answer to a client that still sends: what it sends is discarded while it reads, then the connection ends."""
 
     def __init__(self, answer: Response) -> None:

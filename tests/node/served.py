@@ -6,7 +6,7 @@ import base64
 import dataclasses
 import json
 import random
-from collections.abc import AsyncIterator, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,11 +47,11 @@ def address(seed: bytes) -> str:
     return to_text(key_address(public_key(seed)))
 
 
-def genesis() -> GenesisFile:
+def genesis(start_ms: int = START_MS) -> GenesisFile:
     """The town of the tests."""
     raw = genesis_toml(
         chain_id=CHAIN_ID,
-        time_ms=START_MS,
+        time_ms=start_ms,
         modules={"coin": 1, "governance": 1, "identity": 1, "validators": 1},
         preset="TINY",
         town={
@@ -160,11 +160,19 @@ def text(transaction: Transaction) -> str:
 
 
 @asynccontextmanager
-async def served(folder: Path, **rpc: Any) -> AsyncIterator[Served]:
-    """A town with one validator that decides by itself; *rpc* are settings that differ from the defaults."""
+async def served(folder: Path, *, start_ms: int = START_MS, **rpc: Any) -> AsyncIterator[Served]:
+    """A town with one validator that decides by itself; *rpc* are settings that differ from the defaults.
+
+    Its clock begins at *start_ms* and follows trio's.
+    """
+    began = trio.current_time()
+
+    def now_ms() -> int:
+        return start_ms + round((trio.current_time() - began) * 1000)
+
     home = Home(folder)
     home.data.mkdir(parents=True, exist_ok=True)
-    file = genesis()
+    file = genesis(start_ms)
     app = application_for(file)
     config = dataclasses.replace(
         Config.defaults(),
@@ -185,9 +193,9 @@ async def served(folder: Path, **rpc: Any) -> AsyncIterator[Served]:
             signer=Signer.create(VALIDATOR, home.last_sign, CHAIN_ID),
             trust_root=None,
         )
-        around = Surroundings(MemoryNetwork().transport("node"), _now_ms, random.Random(1))
+        around = Surroundings(MemoryNetwork().transport("node"), now_ms, random.Random(1))
         engine = Engine(own, app, around)
-        services = _services(own, app, engine)
+        services = _services(own, app, engine, now_ms)
         async with trio.open_nursery() as nursery:
             await nursery.start(engine.run)
             yield Served(folder, engine, app, services, RpcServer(services))
@@ -196,11 +204,7 @@ async def served(folder: Path, **rpc: Any) -> AsyncIterator[Served]:
         store.close()
 
 
-def _now_ms() -> int:
-    return START_MS + round(trio.current_time() * 1000)
-
-
-def _services(own: Belongings, app: Application, engine: Engine) -> Services:
+def _services(own: Belongings, app: Application, engine: Engine, now_ms: Callable[[], int]) -> Services:
     async def submit(raws: Sequence[bytes]) -> list[Outcome]:
         return await engine.mempool.submit(raws, source=None)
 
@@ -216,8 +220,8 @@ def _services(own: Belongings, app: Application, engine: Engine) -> Services:
         heights=engine.heights,
         signer=own.signer,
         node_seed=NODE,
-        started_ms=START_MS,
-        now_ms=_now_ms,
+        started_ms=now_ms(),
+        now_ms=now_ms,
         consensus_status=engine.status,
         submit=submit,
     )

@@ -1,0 +1,223 @@
+"""The command line: one sentence for a mistake, JSON where asked for, never a traceback."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consensus.address import to_text
+from consensus.signing import public_key
+from consensus.transaction import Transaction
+from node.cli.main import main
+from node.config import Config
+from node.genesis import GenesisFile
+from node.home import Home
+from node.keys import KeyFile, words_of
+
+
+class Cli:
+    """Runs commands in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], home: Path) -> None:
+        self._capsys = capsys
+        self.home = home
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        """What the command printed; its exit code must be *code*."""
+        self._capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        shown = self._capsys.readouterr()
+        assert ended.value.code == code, shown.out + shown.err
+        assert "Traceback" not in shown.err
+        return shown.out if code == 0 or "--json" in arguments else shown.err
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        """The JSON value that the command printed."""
+        return json.loads(self(*arguments, "--json", code=code))
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    home = tmp_path / "home"
+    monkeypatch.setenv("ALLTING_HOME", str(home))
+    monkeypatch.delenv("ALLTING_PASSWORD", raising=False)
+    monkeypatch.delenv("ALLTING_NODE", raising=False)
+    return Cli(capsys, home)
+
+
+def test_help_names_every_group_and_the_modules_of_the_town(cli: Cli) -> None:
+    shown = cli("--help")
+    for command in ("init", "start", "join", "invite", "status", "keys", "tx", "query", "devnet", "validate-genesis"):
+        assert command in shown
+    assert "coin" in cli("tx", "--help")
+    shown = cli("tx", "coin", "send", "--help")
+    assert "--to ADDRESS|NAME" in shown
+    assert "--amount NUMBER" in shown
+    assert "--prove" in cli("query", "coin", "balance", "--help")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["dance"], "No such command"),
+        (["tx", "coin", "dance"], "No such command"),
+        (["tx", "coin", "send"], "Missing option"),
+        (["init", "--preset", "HUGE"], "HUGE"),
+        (["status"], "there is no node"),
+        (["start"], "there is no node"),
+        (["join", "https://example.org"], "no invite link"),
+        (["keys", "show", "nobody"], "there is no account"),
+        (["keys", "new", "../evil", "--open"], "can't be the name"),
+        (["keys", "recover", "a", "--words", "one two", "--open"], "24 words"),
+        (["keys", "import", "a", "/nonexistent"], "no such key file"),
+        (["validate-genesis", "/nonexistent.toml"], "/nonexistent.toml"),
+        (["tx", "coin", "send", "--to", "x", "--amount", "1", "--from", "a"], "neither an account here nor an address"),
+        (["tx", "coin", "send", "--to", "x", "--amount", "many", "--from", "a"], "--to"),
+        (["tx", "identity", "create", "--keys", "{", "--from", "a"], "--keys must be JSON"),
+        (["tx", "identity", "create", "--keys", "@/nonexistent", "--from", "a"], "can't be read"),
+        (["query", "coin", "balance", "--address", "x", "--prove"], "x"),
+        (["query", "path", "coin/balance", "--args", "[1]"], "must be a JSON object"),
+        (["invite"], "no node runs"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(cli: Cli, arguments: list[str], text: str) -> None:
+    cli.home.mkdir()
+    shown = cli(*arguments, code=2)
+    assert text in shown
+    if arguments[0] not in ("start", "join"):
+        assert text in cli.json(*arguments, code=2)["error"]["message"]
+
+
+def test_a_node_that_does_not_answer_is_a_failure_with_code(cli: Cli) -> None:
+    assert cli.json("status", "--node", "http://127.0.0.1:9", code=1)["error"]["code"] == "cli.unreachable"
+
+
+def test_init_makes_a_home_that_its_own_checks_accept(cli: Cli) -> None:
+    made = cli.json("init", "--chain-id", "ting-a-1", "--moniker", "first", "--preset", "TINY")
+    assert made["chain_id"] == "ting-a-1"
+    home = Home(cli.home)
+    assert Config.load(home.config).moniker == "first"
+    genesis = GenesisFile.load(home.genesis)
+    checked = cli.json("validate-genesis")
+    assert (checked["hash"], checked["validators"]) == (genesis.hash.hex(), 1)
+    assert cli.json("node", "id")["id"] == KeyFile.load(home.node_key).public_key.hex()
+    assert home.validator_key.stat().st_mode & 0o777 == 0o600
+    assert cli.json("keys", "list")[0]["name"] == "operator"
+    assert "is a node already" in cli("init", code=2)
+
+
+def test_init_refuses_a_folder_with_something_else_in_it(cli: Cli) -> None:
+    cli.home.mkdir()
+    (cli.home / "diary.txt").write_text("dear")
+    assert "diary.txt" in cli("init", code=2)
+
+
+def test_a_second_node_takes_the_genesis_of_the_first(cli: Cli, tmp_path: Path) -> None:
+    cli("init", "--chain-id", "ting-a-1")
+    other = tmp_path / "other"
+    cli("init", "--genesis", str(cli.home / "genesis.toml"), "--home", str(other))
+    assert (other / "genesis.toml").read_bytes() == (cli.home / "genesis.toml").read_bytes()
+
+
+def test_a_malformed_genesis_names_key_and_line(cli: Cli, tmp_path: Path) -> None:
+    cli("init")
+    broken = tmp_path / "genesis.toml"
+    broken.write_bytes((cli.home / "genesis.toml").read_bytes().replace(b"time_ms", b"tyme_ms"))
+    shown = cli("validate-genesis", str(broken), code=2)
+    assert "tyme_ms" in shown
+    assert "line" in shown
+
+
+def test_a_key_is_made_shown_recovered_exported_and_imported(cli: Cli, tmp_path: Path) -> None:
+    made = cli.json("keys", "new", "anna", "--open")
+    assert len(made["words"].split()) == 24
+    assert "already" in cli("keys", "new", "anna", "--open", code=2)
+    back = cli.json("keys", "recover", "again", "--words", made["words"].upper(), "--open")
+    assert back["address"] == made["address"]
+    cli("keys", "export", "anna", str(tmp_path / "copy.json"))
+    moved = cli.json("keys", "import", "moved", str(tmp_path / "copy.json"))
+    assert moved["address"] == made["address"]
+    assert {each["name"] for each in cli.json("keys", "list")} == {"anna", "again", "moved"}
+    shown = cli.json("keys", "show", "anna", "--words")
+    assert shown["words"] == made["words"]
+    seed = KeyFile.load(cli.home / "keys" / "accounts" / "anna.json").unlock()
+    assert words_of(seed) == made["words"]
+    assert shown["public_key"] == public_key(seed).hex()
+
+
+def test_a_wrong_password_is_said_to_be_wrong(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALLTING_PASSWORD", "right")
+    made = cli.json("keys", "new", "anna")
+    assert made["password"] is True
+    assert cli.json("keys", "show", "anna", "--words")["words"] == made["words"]
+    monkeypatch.setenv("ALLTING_PASSWORD", "wrong")
+    assert "wrong password" in cli("keys", "show", "anna", "--words", code=2)
+
+
+def test_python_without_checks_is_refused(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-O", "-c", "from node.cli.main import main; main(['version'])"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 2
+    assert "-O" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_addresses_are_known_by_the_names_of_accounts(cli: Cli) -> None:
+    made = cli.json("keys", "new", "anna", "--open")
+    key = KeyFile.load(cli.home / "keys" / "accounts" / "anna.json")
+    assert to_text(key.address) == made["address"]
+
+
+class Stub:
+    """A client that records calls and gives prepared answers."""
+
+    url = "http://stub"
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers = answers
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+
+    def call(self, method: str, **params: Any) -> Any:
+        """The prepared answer."""
+        self.calls.append((method, params))
+        return self.answers[method]
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def test_a_voucher_pays_as_second_signer(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli("init", "--chain-id", "ting-a-1")
+    payer = cli.json("keys", "new", "voucher", "--open")
+    stub = Stub(
+        status={"node_info": {"network": "ting-a-1"}},
+        next_nonce={"next_nonce": 4},
+        broadcast_tx_sync={"code": "", "text": "", "hash": "ab"},
+    )
+    monkeypatch.setattr("node.cli.place.Client", lambda url: stub)
+    cli("tx", "coin", "send", "--to", "operator", "--amount", "3", "--from", "operator", "--voucher", "--no-wait")
+    [sent] = [params["tx"] for method, params in stub.calls if method == "broadcast_tx_sync"]
+    body = Transaction.decode(base64.b64decode(sent)).body
+    assert (body.nonce, body.fee) == (4, 200)
+    assert body.fee_payer is not None
+    assert to_text(body.fee_payer) == payer["address"]
+    assert len(body.signers) == 2
+
+
+def test_a_node_of_another_chain_is_not_spoken_to(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli("init", "--chain-id", "ting-a-1")
+    stub = Stub(status={"node_info": {"network": "other"}})
+    monkeypatch.setattr("node.cli.place.Client", lambda url: stub)
+    arguments = ("tx", "coin", "send", "--to", "operator", "--amount", "3", "--from", "operator")
+    assert "on the chain other" in cli(*arguments, code=2)
