@@ -14,8 +14,9 @@ from consensus.chain import ChainState
 from consensus.codec import BadMessage
 from consensus.signing import sha256
 from consensus.transaction import Transaction
+from node.mempool_bodies import VerifiedBodies
 from node.mempool_gate import Gate, signatures_hold
-from node.mempool_memory import ArrivalLog, Counters, Recent, VerifiedBodies
+from node.mempool_memory import ArrivalLog, Counters, Recent, Refusals
 from node.mempool_room import Entry, MempoolLimits, NoRoom, WaitingRoom
 from node.verifier import Verifier
 
@@ -33,9 +34,6 @@ COMMITTED_REMEMBERED_MAX = 50_000
 REFUSALS_REMEMBERED_MAX = 10_000
 VERIFIED_BODIES_BYTES_MAX = 32 * 2**20
 ARRIVALS_REMEMBERED_MAX = 40_000
-
-FINAL_CODES = frozenset({"tx.bad_signature", "tx.undecidable"})
-"""Refusals that no later state can undo: the same bytes are not looked at again while they are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +72,8 @@ class Mempool:
         self._sequence = 0
         self._screening: dict[Id, _Screened] = {}
         self._committed: Recent[bool] = Recent(COMMITTED_REMEMBERED_MAX)
-        self._refusals: Recent[tuple[str, str]] = Recent(REFUSALS_REMEMBERED_MAX)
-        self._bodies = VerifiedBodies(VERIFIED_BODIES_BYTES_MAX)
+        self._refusals = Refusals(REFUSALS_REMEMBERED_MAX)
+        self._bodies = VerifiedBodies(verifier, VERIFIED_BODIES_BYTES_MAX)
         self._strangers_committed = False
         """Whether a block held transactions whose senders we don't know: queues may wait for a nonce that was used."""
         self._changed = trio.lowlevel.ParkingLot()
@@ -122,7 +120,7 @@ class Mempool:
             identity in self._room.entries
             or identity in self._screening
             or identity in self._committed
-            or self._refused_for_good(identity) is not None
+            or self._refusals.final(identity) is not None
         )
 
     def why(self, identity: Id) -> Outcome:
@@ -157,7 +155,7 @@ class Mempool:
         """The transactions with these *ids* are in a block: they leave the pool, with what their nonces make void."""
         for identity in ids:
             self._committed.put(identity, True)
-            self._refusals.pop(identity)
+            self._refusals.forgive(identity)
             entry = self._room.entries.get(identity)
             body = self._bodies.pop(identity)
             if entry is not None:
@@ -239,22 +237,36 @@ class Mempool:
         fresh: list[Transaction] = []
         for index, raw in enumerate(raws):
             identity = sha256(raw)
-            entry = self._room.entries.get(identity)
-            transaction = entry.transaction if entry else self._bodies.get(identity)
+            transaction = self._verified(identity)
             if transaction is None:
-                transaction = self._gate.decode_body(raw, identity)
+                screened = self._screening.get(identity)
+                transaction = screened.transaction if screened else self._gate.decode_body(raw, identity)
                 fresh.append(transaction)
             transactions.append(transaction)
             if index % SLICE_TRANSACTIONS == SLICE_TRANSACTIONS - 1:
                 await trio.lowlevel.checkpoint()
-        if fresh:
-            verdicts = await signatures_hold(self._verifier, fresh, urgent=True)
-            for transaction, holds in zip(fresh, verdicts, strict=True):
-                if not holds:
-                    text = f"transaction {transaction.id.hex()}: a signature does not hold"
-                    raise Inadmissible("tx.bad_signature", text)
-                self._bodies.put(transaction)
+        for transaction, holds in zip(fresh, await self._bodies.verify(fresh), strict=True):
+            if not holds:
+                text = f"transaction {transaction.id.hex()}: a signature does not hold"
+                raise Inadmissible("tx.bad_signature", text)
         return transactions
+
+    async def find_bodies(self, ids: Sequence[Id]) -> list[Transaction | None]:
+        """The transactions with these *ids* as far as this node has them, with verified signatures.
+
+        From the pool, from bodies kept of other blocks, and from what is being verified, which is then done at once.
+        """
+        await trio.lowlevel.checkpoint()
+        found = {identity: self._verified(identity) for identity in ids}
+        waiting = [self._screening[i].transaction for i in found if found[i] is None and i in self._screening]
+        for transaction, holds in zip(waiting, await self._bodies.verify(waiting), strict=True):
+            found[transaction.id] = transaction if holds else None
+        return [found[identity] for identity in ids]
+
+    def _verified(self, identity: Id) -> Transaction | None:
+        """The transaction with this id, if its signatures were verified here before."""
+        entry = self._room.entries.get(identity)
+        return entry.transaction if entry else self._bodies.get(identity)
 
     def _screen(self, raw: Raw) -> Outcome | _Screened:
         """Everything about *raw* that costs less than a signature."""
@@ -266,7 +278,7 @@ class Mempool:
         if known is not None:
             return known
         try:
-            transaction = self._gate.decode(raw)
+            transaction = self._bodies.get(identity) or self._gate.decode(raw)
             admission = self._gate.admit(transaction)
             self._room.check(transaction, admission.sender, admission.next_nonce, admission.priority)
         except BadMessage as error:
@@ -285,23 +297,23 @@ class Mempool:
             return self._screening[identity]
         if identity in self._committed:
             return Outcome(identity, "tx.committed", "this transaction is in a block already")
-        final = self._refused_for_good(identity)
+        final = self._refusals.final(identity)
         return Outcome(identity, *final) if final else None
-
-    def _refused_for_good(self, identity: Id) -> tuple[str, str] | None:
-        refusal = self._refusals.get(identity)
-        return refusal if refusal is not None and refusal[0] in FINAL_CODES else None
 
     async def _verify_and_insert(self, batch: list[_Screened], source: Id | None) -> None:
         if not batch:
             return
-        verdicts = await signatures_hold(self._verifier, [screened.transaction for screened in batch], urgent=False)
-        for screened, holds in zip(batch, verdicts, strict=True):
-            if holds:
-                screened.outcome = self._insert(screened, source)
-            else:
-                identity = screened.transaction.id
+        fresh = [screened.transaction for screened in batch if self._bodies.get(screened.transaction.id) is None]
+        forged: set[Id] = set()
+        if fresh:
+            verdicts = await signatures_hold(self._verifier, fresh, urgent=False)
+            forged = {transaction.id for transaction, holds in zip(fresh, verdicts, strict=True) if not holds}
+        for screened in batch:
+            identity = screened.transaction.id
+            if identity in forged:
                 screened.outcome = self._refuse(identity, "tx.bad_signature", "a signature does not hold")
+            else:
+                screened.outcome = self._insert(screened, source)
         self._changed.unpark_all()
         self.arrivals.wake()
         if source is None:
@@ -330,7 +342,7 @@ class Mempool:
         for former in left:
             self.counters.displaced += 1
             self._remember(former.transaction.id, "tx.displaced", f"gave way to {transaction.id.hex()}")
-        self._refusals.pop(transaction.id)
+        self._refusals.forgive(transaction.id)
         self.arrivals.append(transaction.id)
         if source is None:
             self.submissions.append(transaction.id)
@@ -381,7 +393,7 @@ class Mempool:
 
     def _remember(self, identity: Id, code: str, text: str) -> None:
         self.counters.refuse(code)
-        self._refusals.put(identity, (code, text))
+        self._refusals.put(identity, code, text)
 
 
 def _waits(entry: Entry) -> Outcome:

@@ -8,9 +8,10 @@ from typing import Generic, TypeVar
 
 import trio
 
-from consensus.transaction import Transaction
-
 V = TypeVar("V")
+
+FINAL_CODES = frozenset({"tx.bad_signature", "tx.undecidable"})
+"""Refusals that no later state can undo: the same bytes are not looked at again while they are remembered."""
 
 
 class Recent(Generic[V]):
@@ -42,34 +43,28 @@ class Recent(Generic[V]):
         return len(self._values)
 
 
-class VerifiedBodies:
-    """Transactions with verified signatures that came for a block and don't wait in the pool; bounded by bytes."""
+class Refusals:
+    """Why transactions were not let in, or left; by id, as long as it is recent."""
 
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self._bytes = 0
-        self._bodies: OrderedDict[bytes, Transaction] = OrderedDict()
+    def __init__(self, count_max: int) -> None:
+        self._recent: Recent[tuple[str, str]] = Recent(count_max)
 
-    def put(self, transaction: Transaction) -> None:
-        """*transaction* is kept; the oldest go when there are more than the bytes allowed."""
-        if transaction.id in self._bodies or len(transaction.raw) > self._bytes_max:
-            return
-        self._bodies[transaction.id] = transaction
-        self._bytes += len(transaction.raw)
-        while self._bytes > self._bytes_max:
-            _, oldest = self._bodies.popitem(last=False)
-            self._bytes -= len(oldest.raw)
+    def put(self, identity: bytes, code: str, text: str) -> None:
+        """*identity* was refused last with *code* and *text*."""
+        self._recent.put(identity, (code, text))
 
-    def get(self, identity: bytes) -> Transaction | None:
-        """The transaction with this id, if kept."""
-        return self._bodies.get(identity)
+    def forgive(self, identity: bytes) -> None:
+        """*identity* was let in, or is in a block."""
+        self._recent.pop(identity)
 
-    def pop(self, identity: bytes) -> Transaction | None:
-        """The transaction with this id, if kept; no longer kept."""
-        transaction = self._bodies.pop(identity, None)
-        if transaction is not None:
-            self._bytes -= len(transaction.raw)
-        return transaction
+    def get(self, identity: bytes) -> tuple[str, str] | None:
+        """Code and text of its last refusal."""
+        return self._recent.get(identity)
+
+    def final(self, identity: bytes) -> tuple[str, str] | None:
+        """The same, if no later state can undo it."""
+        refusal = self._recent.get(identity)
+        return refusal if refusal is not None and refusal[0] in FINAL_CODES else None
 
 
 class ArrivalLog:

@@ -510,6 +510,30 @@ class TestBodies:
             assert len(await pool.admit_bodies([signed(2, 0).raw])) == 1
             nursery.cancel_scope.cancel()
 
+    async def test_a_body_that_comes_again_by_gossip_is_not_verified_again(self) -> None:
+        pool, body = Pool(), signed(2, 0)
+        await pool.admit_bodies([body.raw])
+        assert await pool.take(body, signed(3, 0)) == ["", ""]
+        assert pool.verifier.batches == [1, 1]
+        assert pool.count == 2
+
+    async def test_bodies_are_found_wherever_this_node_has_them(self) -> None:
+        pool, kept, waiting, unknown = Pool(), signed(1, 0), signed(2, 0), signed(3, 0)
+        pending, lie = signed(4, 0), with_bad_signature(signed(5, 0))
+        await pool.admit_bodies([kept.raw])
+        await pool.take(waiting)
+        pool.verifier.gate = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.take, pending, lie)
+            await trio.testing.wait_all_tasks_blocked()
+            found = await pool.find_bodies([item.id for item in (lie, kept, waiting, unknown, pending)])
+            assert [item and item.id for item in found] == [None, kept.id, waiting.id, None, pending.id]
+            assert pool.count == 1
+            assert [item.id for item in await pool.admit_bodies([pending.raw])] == [pending.id]
+            pool.verifier.gate.set()
+        assert pool.verifier.batches == [1, 1, 2, 2], "what a block needs at once is not asked a third time"
+        assert pool.count == 2
+
     async def test_a_body_that_the_pool_would_refuse_is_still_a_body(self) -> None:
         pool = Pool(MempoolLimits(transactions_max=1))
         await pool.take(signed(1, 0))
@@ -534,7 +558,7 @@ class TestBodies:
 
 def test_the_codes_of_refusals_never_change() -> None:
     found = set()
-    for name in ("mempool", "mempool_room", "mempool_gate"):
+    for name in ("mempool", "mempool_room", "mempool_gate", "mempool_memory"):
         source = (Path(__file__).parent.parent.parent / "node" / f"{name}.py").read_text()
         found |= set(re.findall(r'"(tx\.[a-z_]+)"', source))
     assert found == {

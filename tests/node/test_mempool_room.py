@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from consensus.transaction import NONCE_AHEAD_MAX, Transaction
-from node.mempool_memory import ArrivalLog, Recent, VerifiedBodies
+from node.mempool_bodies import VerifiedBodies
+from node.mempool_memory import ArrivalLog, Recent
 from node.mempool_room import SPARE_MARKS_MAX, Entry, MempoolLimits, NoRoom, WaitingRoom
+from node.verifier import InlineVerifier
 from tests.node.fake_town import TIME_MS, account, signed
 
 SENDERS = 4
@@ -157,7 +159,7 @@ def test_what_is_recent_is_bounded_and_the_oldest_goes_first() -> None:
 
 def test_verified_bodies_are_bounded_by_bytes() -> None:
     first, second, huge = signed(1, 0), signed(2, 0), signed(3, 0, padding=1_000)
-    bodies = VerifiedBodies(len(first.raw) + len(second.raw) - 1)
+    bodies = VerifiedBodies(InlineVerifier(), len(first.raw) + len(second.raw) - 1)
     for body in (first, second, second, huge):
         bodies.put(body)
     assert bodies.get(first.id) is None
