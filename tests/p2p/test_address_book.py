@@ -1,0 +1,163 @@
+"""The book stays within bounds, forgets what is dead, and no single source can take it over."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2p.address import PeerAddress
+from p2p.address_book import (
+    BUCKET_ENTRIES_MAX,
+    BUCKETS_PER_GROUP,
+    FAILURES_MAX,
+    NEW_BUCKETS,
+    RETRY_BASE_MS,
+    TRIED_BUCKETS,
+    AddressBook,
+    BadBook,
+)
+
+NOW = 1_800_000_000_000
+
+
+def address(number: int, host: str | None = None) -> PeerAddress:
+    return PeerAddress(number.to_bytes(32, "big"), host or f"10.{number >> 8 & 255}.{number & 255}.1", 26656)
+
+
+def book(seed: int = 1) -> AddressBook:
+    return AddressBook(dice=random.Random(seed))
+
+
+def nobody(node_id: bytes) -> bool:
+    return False
+
+
+def test_what_was_heard_is_not_passed_on_until_it_was_reached() -> None:
+    known = book()
+    assert known.add(address(1), source="10.9.9.9")
+    assert known.to_share(10, skip=nobody) == []
+    known.reached(address(1), NOW)
+    assert known.to_share(10, skip=nobody) == [address(1)]
+    known.failed(address(1), NOW)
+    assert known.to_share(10, skip=nobody) == []
+
+
+def test_a_stranger_can_not_redirect_a_node_that_was_reached() -> None:
+    known = book()
+    known.reached(address(1), NOW)
+    assert not known.add(address(1, "6.6.6.6"))
+    assert known.get(address(1).node_id) is not None
+    assert known.to_dial(NOW, skip=nobody) == address(1)
+
+
+def test_a_new_node_whose_address_fails_may_get_another() -> None:
+    known = book()
+    known.add(address(1))
+    assert not known.add(address(1, "10.7.7.7"))
+    known.failed(address(1), NOW)
+    assert known.add(address(1, "10.7.7.7"))
+    assert known.to_dial(NOW, skip=nobody) == address(1, "10.7.7.7")
+
+
+def test_failures_pause_and_at_last_forget() -> None:
+    known = book()
+    known.add(address(1))
+    now = NOW
+    for failure in range(FAILURES_MAX):
+        assert known.to_dial(now, skip=nobody) == address(1)
+        known.failed(address(1), now)
+        pause = RETRY_BASE_MS << failure
+        if failure < FAILURES_MAX - 1:
+            assert known.to_dial(now + pause - 1, skip=nobody) is None
+            assert known.next_dial_ms(now, skip=nobody) == pause
+            now += pause
+    assert len(known) == 0
+    assert known.next_dial_ms(now, skip=nobody) is None
+
+
+def test_a_tried_node_that_fails_for_long_is_new_again() -> None:
+    known = book()
+    known.reached(address(1), NOW)
+    for _ in range(FAILURES_MAX):
+        known.failed(address(1), NOW)
+    entry = known.get(address(1).node_id)
+    assert entry is not None
+    assert not entry.tried
+
+
+def test_failures_at_another_address_do_not_count() -> None:
+    known = book()
+    known.reached(address(1), NOW)
+    known.failed(address(1, "10.1.1.1"), NOW)
+    entry = known.get(address(1).node_id)
+    assert entry is not None
+    assert entry.failures == 0
+
+
+def test_our_own_address_never_enters() -> None:
+    known = book()
+    known.own_id = address(1).node_id
+    assert not known.add(address(1))
+    known.reached(address(1), NOW)
+    assert len(known) == 0
+
+
+def test_one_source_fills_only_its_buckets() -> None:
+    known = book()
+    for number in range(5_000):
+        known.add(address(number, "66.6.1.1"), source="66.6.6.6")
+    assert len(known) <= BUCKETS_PER_GROUP * BUCKET_ENTRIES_MAX
+    assert known.add(address(9_999), source="10.0.0.1")
+
+
+def test_the_book_is_bounded_whatever_is_poured_in() -> None:
+    known = book()
+    for number in range(6_000):
+        known.add(address(number), source=f"10.{number % 251}.0.1")
+        if number % 3 == 0:
+            known.reached(address(number), NOW)
+    assert len(known) <= (NEW_BUCKETS + TRIED_BUCKETS) * BUCKET_ENTRIES_MAX
+    assert sum(entry.tried for entry in known) <= TRIED_BUCKETS * BUCKET_ENTRIES_MAX
+
+
+def test_the_saved_book_comes_back_and_is_saved_only_when_changed() -> None:
+    saved: list[bytes] = []
+    known = AddressBook(dice=random.Random(1), save=saved.append)
+    known.save()
+    assert saved == []
+    known.add(address(1), source="10.1.1.1")
+    known.reached(address(2), NOW)
+    known.save()
+    known.save()
+    assert len(saved) == 1
+    again = AddressBook(dice=random.Random(2), saved=saved[0])
+    assert list(again) == list(known)
+    again.forget(address(1).node_id)
+    assert [entry.address for entry in again] == [address(2)]
+
+
+@given(st.binary(min_size=1, max_size=200))
+def test_a_damaged_file_is_named_as_such(saved: bytes) -> None:
+    with pytest.raises(BadBook, match="delete it"):
+        AddressBook(dice=random.Random(1), saved=saved)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["add", "reached", "failed", "forget"]), st.integers(0, 40)), max_size=200))
+def test_entries_and_buckets_always_agree(acts: list[tuple[str, int]]) -> None:
+    known = book()
+    for act, number in acts:
+        where = address(number, f"10.0.{number % 4}.1")
+        match act:
+            case "add":
+                known.add(where, source=f"10.{number % 3}.0.1")
+            case "reached":
+                known.reached(where, NOW)
+            case "failed":
+                known.failed(where, NOW)
+            case _:
+                known.forget(where.node_id)
+    filed = [node_id for bucket in known._buckets.values() for node_id in bucket]
+    assert sorted(filed) == sorted(entry.node_id for entry in known)
