@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ async def test_what_it_does_not_know_it_refuses(tmp_path: Path) -> None:
             await trio.to_thread.run_sync(call, tmp_path, "dance")
         for voucher in ("00", "zz", 5):
             with pytest.raises(AdminRefused, match="32 bytes"):
-                await trio.to_thread.run_sync(lambda voucher=voucher: call(tmp_path, "invite", voucher=voucher))
+                await trio.to_thread.run_sync(partial(call, tmp_path, "invite", voucher=voucher))
         admin = Admin(town.services, lambda: None)
         for line in (b"", b"{", b"5\n", b"[]\n", b"\xff\n", b"{}\n"):
             answer, then = admin.answer(line)

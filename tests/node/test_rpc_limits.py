@@ -52,9 +52,10 @@ def test_only_named_hosts_are_answered_with_any_port_and_case() -> None:
     hosts = AllowedHosts(("localhost", "127.0.0.1", "[::1]"))
     for host in ("localhost", "LOCALHOST:26657", "127.0.0.1:1", "[::1]:26657", "::1"):
         hosts.check(host, None)
-    for host in (None, "", "evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80"):
+    refused: tuple[str | None, ...] = (None, "", "evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80")
+    for name in refused:
         with pytest.raises(ForeignHost, match="allowed_hosts"):
-            hosts.check(host, None)
+            hosts.check(name, None)
 
 
 def test_a_page_from_elsewhere_may_not_speak_to_the_node() -> None:
