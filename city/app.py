@@ -35,6 +35,8 @@ from consensus.shape import INTEGER_MAX
 from consensus.transaction import Message, Transaction
 
 MODULES_GROUP = "allting.modules"
+FREE_PRIORITY = 1
+"""What the town's gift pays for waits no longer than what pays the least."""
 UNKNOWN_MESSAGE = "query.unknown_message"
 BAD_ARGUMENTS = "query.bad_arguments"
 
@@ -86,7 +88,10 @@ class Town:
         terms = check(transaction, self._pool, self._pool_fees)
         check_nonce_for_pool(body.nonce, terms.next_nonce)
         return Admission(
-            sender=terms.sender, next_nonce=terms.next_nonce, weight_max=terms.weight_max, priority=body.fee
+            sender=terms.sender,
+            next_nonce=terms.next_nonce,
+            weight_max=terms.weight_max,
+            priority=max(body.fee, FREE_PRIORITY),
         )
 
     def execute(self, state: State, block: BlockInfo) -> BlockExecution:

@@ -132,7 +132,7 @@ class Coin(Module, FeePolicy):
         Amount, 100, low=0, high=10**9, text="base units for a million of weight; 0: transactions are free"
     )
     quota_weight = Param(
-        Weight, 2_000_000, low=0, high=10**12, text="weight that the town gives each person in a period"
+        Weight, 2_000_000, low=200_000, high=10**12, text="weight that the town gives each person in a period"
     )
     quota_period_ms = Param(Millis, DAY_MS, low=HOUR_MS, high=90 * DAY_MS, text="length of a period of the quota")
     voucher_ms_max = Param(Millis, 31 * DAY_MS, low=HOUR_MS, high=366 * DAY_MS, text="how long a voucher may last")

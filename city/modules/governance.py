@@ -153,11 +153,11 @@ class Governance(Module):
     people = Uses(Identity)
 
     deposit = Param(
-        Amount, 100, low=0, high=10**12, text="what a proposer sets aside; it is burned after a veto, else it returns"
+        Amount, 100, low=0, high=10**6, text="what a proposer sets aside; it is burned after a veto, else it returns"
     )
     voting_period_ms = Param(Millis, 7 * DAY_MS, low=1_000, high=90 * DAY_MS, text="how long a ballot is open")
-    quorum = Param(Ppm, 334_000, low=0, high=PPM, text="share of the census that must vote")
-    threshold = Param(Ppm, 500_000, low=0, high=PPM - 1, text="more than this share of yes and no must be yes")
+    quorum = Param(Ppm, 334_000, low=0, high=667_000, text="share of the census that must vote")
+    threshold = Param(Ppm, 500_000, low=0, high=900_000, text="more than this share of yes and no must be yes")
     veto_threshold = Param(Ppm, 334_000, low=1, high=PPM, text="more than this share of the votes as vetoes ends it")
 
     proposals = Table(int, Proposal)

@@ -24,6 +24,8 @@ TREASURY = address.module_address("treasury")
 GOVERNANCE = "governance"
 REGISTER = "town"
 VALIDATORS = "validators"
+TRANSACTION_WEIGHT_MAX_LEAST = 2_000_000
+"""A town can't vote itself out of the weight that a vote takes."""
 module_address = lru_cache(maxsize=1024)(address.module_address)
 key_address = lru_cache(maxsize=65_536)(address.key_address)
 
@@ -119,7 +121,8 @@ class Context:
                 runtime.carry(call, context)
 
         limit = runtime.meter.limit
-        runtime.meter.limit = max(runtime.meter.used, limit - AUTHORITY_RESERVE)
+        reserve = min(AUTHORITY_RESERVE, limit // 2)
+        runtime.meter.limit = max(runtime.meter.used, limit - reserve)
         code = runtime.attempt("a proposal", carry_all)
         runtime.meter.limit = limit
         return code
@@ -141,6 +144,10 @@ class Context:
         params = decided.params or self._runtime.moment.params
         if name not in {field.name for field in dataclasses.fields(Params)}:
             return f"there is no parameter {name}"
+        if name == "transaction_weight_max" and value < TRANSACTION_WEIGHT_MAX_LEAST:
+            return (
+                f"{name} must be at least {TRANSACTION_WEIGHT_MAX_LEAST}, or no proposal could be carried out any more"
+            )
         try:
             decided.params = params.replaced(**{name: value})
         except BadParams as error:

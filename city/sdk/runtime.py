@@ -202,7 +202,7 @@ class Runtime:
         except (MemoryError, RecursionError):
             raise
         except Exception as error:  # noqa: BLE001  # a defect of a module must come out alike on every node, as a result
-            self.report(what, error)
+            self.report(f"{self.stack[-1]}, {what}" if self.stack else what, error)
             self.roll_back(mark)
             return FAULT
         return ""

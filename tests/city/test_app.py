@@ -232,7 +232,7 @@ def test_the_versions_of_modules_are_noted_with_a_hash_of_what_they_declare(town
         ({"params": {"coin.price": 5}}, r'town\.params\."coin\.price": there is no such parameter'),
         ({"params": {"money.price": 5}}, "there is no such parameter"),
         ({"params": {"coin": 5}}, "there is no such parameter"),
-        ({"params": {"governance.quorum": 2_000_000}}, "2000000 is not in 0…1000000"),
+        ({"params": {"governance.quorum": 2_000_000}}, "2000000 is not in 0…667000"),
         ({"params": {"governance.quorum": True}}, "True is not in"),
         ({"params": {"governance.quorum": "5"}}, "'5' is not in"),
     ],

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from city.modules.coin import Output
 from city.modules.governance import Choice, Rules, Status, Tally, outcome, recount, votes_in
-from city.sdk import DAY_MS, PPM, TREASURY
+from city.sdk import DAY_MS, PPM, TREASURY, module_address
 from city.testing import Account, Town
+from consensus.params import TINY
 from consensus.transaction import Message
 
 BODY = b"b" * 32
@@ -42,7 +46,7 @@ def test_what_passes_is_executed_with_the_towns_authority(town: Town, persons: l
     number = proposes(
         town,
         persons[0],
-        town.message("governance.set_param", module="coin", name="quota_weight", value=5),
+        town.message("governance.set_param", module="coin", name="quota_weight", value=500_000),
         town.message("coin.pay_from_treasury", to=beneficiary, amount=500),
     )
     for person in persons[:3]:
@@ -177,7 +181,7 @@ def test_parameters_change_within_their_bounds_only(town: Town) -> None:
     set_param = "governance.set_param"
     town.govern(set_param, module="governance", name="deposit", value=7)
     for arguments in (
-        {"module": "governance", "name": "deposit", "value": 10**12 + 1},
+        {"module": "governance", "name": "deposit", "value": 10**6 + 1},
         {"module": "governance", "name": "price", "value": 1},
         {"module": "gov", "name": "deposit", "value": 1},
     ):
@@ -190,6 +194,9 @@ def test_the_engines_parameters_change_together_and_only_where_the_chain_can_go_
     town.govern(set_param, module="engine", name="block_delay_ms", value=200)
     assert town.params.block_delay_ms == 200
     assert town.tries_to_govern(set_param, module="engine", name="heartbeat_ms", value=100) == (
+        "governance.bad_engine_params"
+    )
+    assert town.tries_to_govern(set_param, module="engine", name="transaction_weight_max", value=1_999_999) == (
         "governance.bad_engine_params"
     )
     assert town.tries_to_govern(set_param, module="engine", name="colour", value=100) == "governance.bad_engine_params"
@@ -294,3 +301,29 @@ def test_ballots_last_as_long_as_the_town_says(town: Town, persons: list[Account
     found = town.query("governance/proposal", proposal=number)
     assert found["closes"] - found["opened"] == DAY_MS
     assert found["rules"] == {"quorum": 334_000, "threshold": PPM // 2, "veto": 334_000}
+
+
+def test_a_town_cannot_vote_itself_out_of_voting(town: Town) -> None:
+    """Bounds leave every person a few votes a period, and every ballot a quorum that people can reach."""
+    for module, name, value in (
+        ("coin", "quota_weight", 199_999),
+        ("governance", "quorum", 667_001),
+        ("governance", "threshold", 900_001),
+        ("governance", "deposit", 10**6 + 1),
+    ):
+        assert town.tries_to_govern("governance.set_param", module=module, name=name, value=value) == (
+            "governance.no_such_param"
+        )
+
+
+def test_messages_that_weigh_too_much_fail_and_the_outcome_is_written_down(persons: list[Account], town: Town) -> None:
+    params = dataclasses.replace(TINY, transaction_weight_max=100_000)
+    town.params = params
+    outputs = tuple(Output(to=bytes([i]) * 20, amount=1) for i in range(90))
+    town.govern("coin.mint", to=module_address("governance"), amount=1_000)
+    number = proposes(town, persons[0], town.message("coin.multi_send", outputs=outputs))
+    for person in persons:
+        votes(person, number)
+    town.passes(days=8)
+    assert status(town, number) == ("failed", "town.out_of_weight")
+    assert persons[0].balance == 1_000
