@@ -78,11 +78,14 @@ class Signer:
     def create(cls, key_seed: bytes, state_path: Path, chain_id: str) -> Signer:
         """A signer whose key has signed nothing on *chain_id*. Raises FileExistsError rather than forget anything."""
         state_path = Path(state_path)
-        descriptor = os.open(state_path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fresh = state_path.with_name(state_path.name + ".new")
+        descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             slot = _slot(_NOTHING, public_key(key_seed), chain_id)
             write_all_at(descriptor, slot + b" " * (_SLOT_BYTES - 1) + b"\n", 0)
             os.fsync(descriptor)
+            os.link(fresh, state_path)  # never over an existing file, and never half a file
+            os.unlink(fresh)
             sync_folder(state_path.parent)
         except BaseException:
             os.close(descriptor)

@@ -66,7 +66,13 @@ class Environment:
             _take_lock(descriptor, path)
             with _disk_errors(path):
                 env = lmdb.open(
-                    str(path), map_size=map_bytes, max_dbs=_TABLES_MAX, lock=False, readahead=False, meminit=False
+                    str(path),
+                    map_size=map_bytes,
+                    max_dbs=_TABLES_MAX,
+                    mode=0o600,
+                    lock=False,
+                    readahead=False,
+                    meminit=False,
                 )
                 environment = cls(path, descriptor, env, tables)
                 sync_folder(path)

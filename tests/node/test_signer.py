@@ -73,6 +73,18 @@ def test_creating_never_forgets(signer: Signer, tmp_path: Path) -> None:
         Signer.create(SEED, tmp_path / "state", CHAIN)
 
 
+def test_a_crash_while_it_is_created_leaves_room_to_create_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", die)
+        with pytest.raises(KeyboardInterrupt):
+            Signer.create(SEED, tmp_path / "state", CHAIN)
+    Signer.create(SEED, tmp_path / "state", CHAIN).close()
+    assert Signer.open(SEED, tmp_path / "state", CHAIN).last.place == (0, 0, 0)
+
+
 def test_another_key_or_chain_is_refused(signer: Signer, tmp_path: Path) -> None:
     with pytest.raises(SignerStateDamaged, match="belongs to key"):
         Signer.open(b"o" * 32, tmp_path / "state", CHAIN)
