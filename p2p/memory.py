@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import operator
 from collections import deque
 from collections.abc import Callable
 
@@ -134,11 +135,10 @@ class _Pipe:
 
     async def send(self, data: bytes) -> None:
         view = memoryview(data)
-        while view:
-            if self.broken or self.closed_by_receiver:
-                raise trio.BrokenResourceError("the other side is gone")
-            if self.closed_by_sender:
-                raise trio.ClosedResourceError
+        while True:
+            self._check_sender()
+            if not view:
+                return
             room = PIPE_BYTES_MAX - self.size
             if room <= 0:
                 await self.changed.park()
@@ -148,10 +148,20 @@ class _Pipe:
             view = view[room:]
             self.changed.unpark_all()
 
+    async def wait_for_room(self) -> None:
+        while True:
+            if self.closed_by_sender:
+                raise trio.ClosedResourceError
+            if self.size < PIPE_BYTES_MAX or self.broken or self.closed_by_receiver:
+                return
+            await self.changed.park()
+
     async def receive(self, bytes_max: int) -> bytes:
-        while not self.chunks:
+        while True:
             if self.closed_by_receiver:
                 raise trio.ClosedResourceError
+            if self.chunks:
+                break
             if self.broken:
                 raise trio.BrokenResourceError("the link broke")
             if self.closed_by_sender:
@@ -165,6 +175,12 @@ class _Pipe:
         self.changed.unpark_all()
         return chunk
 
+    def _check_sender(self) -> None:
+        if self.closed_by_sender:
+            raise trio.ClosedResourceError
+        if self.broken or self.closed_by_receiver:
+            raise trio.BrokenResourceError("the other side is gone")
+
 
 class MemoryStream(trio.abc.Stream):
     """One end of a connection in memory."""
@@ -172,24 +188,45 @@ class MemoryStream(trio.abc.Stream):
     def __init__(self, incoming: _Pipe, outgoing: _Pipe) -> None:
         self._incoming = incoming
         self._outgoing = outgoing
+        self._sending = False
+        self._receiving = False
         self.on_close: Callable[[MemoryStream], object] | None = None
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """All of *data* is under way. Raises trio.BrokenResourceError when the other side is gone."""
-        await trio.lowlevel.checkpoint()
-        await self._outgoing.send(bytes(data))
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending")
+        self._sending = True
+        try:
+            await trio.lowlevel.checkpoint()
+            await self._outgoing.send(bytes(data))
+        finally:
+            self._sending = False
 
     async def wait_send_all_might_not_block(self) -> None:
         """Returns when there is room, or when sending would fail."""
-        await trio.lowlevel.checkpoint()
-        pipe = self._outgoing
-        while pipe.size >= PIPE_BYTES_MAX and not (pipe.broken or pipe.closed_by_receiver or pipe.closed_by_sender):
-            await pipe.changed.park()
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending")
+        self._sending = True
+        try:
+            await trio.lowlevel.checkpoint()
+            await self._outgoing.wait_for_room()
+        finally:
+            self._sending = False
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Some bytes, or none at the end. Raises trio.BrokenResourceError when the link broke."""
-        await trio.lowlevel.checkpoint()
-        return await self._incoming.receive(PIPE_BYTES_MAX if max_bytes is None else max_bytes)
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving")
+        bytes_max = PIPE_BYTES_MAX if max_bytes is None else operator.index(max_bytes)
+        if bytes_max < 1:
+            raise ValueError("max_bytes must be positive")
+        self._receiving = True
+        try:
+            await trio.lowlevel.checkpoint()
+            return await self._incoming.receive(bytes_max)
+        finally:
+            self._receiving = False
 
     def break_off(self) -> None:
         """Both directions fail at once, as after a reset; what was under way is lost."""

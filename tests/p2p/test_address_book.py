@@ -110,7 +110,8 @@ def test_one_source_fills_only_its_buckets() -> None:
     for number in range(5_000):
         known.add(address(number, "66.6.1.1"), source="66.6.6.6")
     assert len(known) <= BUCKETS_PER_GROUP * BUCKET_ENTRIES_MAX
-    assert known.add(address(9_999), source="10.0.0.1")
+    honest = sum(known.add(address(number), source="10.0.0.1") for number in range(10_000, 10_100))
+    assert honest >= 70, "most buckets are out of its reach"
 
 
 def test_the_book_is_bounded_whatever_is_poured_in() -> None:

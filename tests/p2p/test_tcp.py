@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import random
 import socket
+from contextlib import suppress
 
 import pytest
 import trio
@@ -62,13 +63,12 @@ async def test_garbage_and_resets_harm_nobody(nursery: trio.Nursery) -> None:
     for garbage in (b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", bytes(100_000), b"\xff" * 100_000):
         stream = await trio.open_tcp_stream(address.host, address.port)
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # close with a reset
-        try:
+        with suppress(trio.BrokenResourceError):
             await stream.send_all(garbage)
-        except trio.BrokenResourceError:
-            pass
         await stream.aclose()
-    await connect_stranger(2, TcpTransport(), address)
+    stranger = await connect_stranger(2, TcpTransport(), address)
     await until(lambda: len(one.peers) == 1, seconds=5)
+    await stranger.stream.aclose()
     nursery.cancel_scope.cancel()
 
 
