@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import CollectorRegistry, Counter, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -59,6 +58,7 @@ class NodeCollector(Collector):
         chain = services.store.chain_state()
         yield _gauge("consensus_height", "The latest decided height.", services.store.height)
         yield _gauge("consensus_round", "The current round, -1 while waiting.", int(status.get("round", 0)))
+        yield _gauge("store_used_bytes", "Bytes of the chain's database.", services.store.used_bytes)
         yield _gauge("sync_catching_up", "1 while the node is behind its peers.", int(bool(status["catching_up"])))
         if chain is None:
             return
@@ -70,23 +70,45 @@ class NodeCollector(Collector):
 
     def _mempool(self) -> Iterator[Metric]:
         mempool = self._services.mempool
+        seen = mempool.counters
         yield _gauge("mempool_transactions", "Transactions that wait.", mempool.count)
         yield _gauge("mempool_bytes", "Their bytes.", mempool.bytes)
-        seen = mempool.counters
-        yield _counter("mempool_accepted", "Transactions that the pool took.", seen.accepted)
-        yield _counter("mempool_committed", "Of those, taken into blocks.", seen.committed)
-        yield _counter("mempool_duplicates", "Transactions that came again while they waited.", seen.duplicates)
+        yield _counter("mempool_accepted", "Transactions that were let in.", seen.accepted)
+        yield _counter("mempool_duplicates", "Transactions that came again.", seen.duplicates)
         yield _counter("mempool_duplicate_bytes", "Their bytes.", seen.duplicate_bytes)
-        yield _counter("mempool_displaced", "Transactions that gave way to better ones.", seen.displaced)
-        yield _counter("mempool_expired", "Transactions that no block took in time.", seen.expired)
-        yield counters("mempool_refused", "Transactions refused or dropped.", "code", seen.refused)
+        yield _counter("mempool_displaced", "Transactions replaced or evicted.", seen.displaced)
+        yield _counter("mempool_expired", "Transactions whose validity ended while they waited.", seen.expired)
+        yield _counter("mempool_committed", "Waiting transactions that came into a block.", seen.committed)
+        yield _counters("mempool_refused", "Transactions that were refused or left the pool.", "code", seen.refused)
 
     def _peers(self) -> Iterator[Metric]:
-        peers = list(self._services.network.peers.values())
+        network = self._services.network
+        peers = list(network.peers.values())
         metric = GaugeMetricFamily("allting_p2p_peers", "Connected peers.", labels=["direction"])
         for direction, outbound in (("inbound", False), ("outbound", True)):
             metric.add_metric([direction], sum(1 for peer in peers if peer.outbound is outbound))
         yield metric
+        wire = self._services.network.wire_statistics()
+        yield _counter("p2p_wire_sent_bytes", "Encrypted bytes sent to peers.", wire.bytes_sent)
+        yield _counter("p2p_wire_received_bytes", "Encrypted bytes received from peers.", wire.bytes_received)
+        by_channel = self._services.network.statistics()
+        sent = {name: traffic.bytes_sent for name, traffic in by_channel.items()}
+        yield counters("p2p_sent_bytes", "Bytes of messages sent to peers.", "channel", sent)
+        wire = network.wire_statistics()
+        yield _counter("p2p_sent_bytes", "Bytes sent to peers, as on the wire.", wire.bytes_sent)
+        yield _counter("p2p_received_bytes", "Bytes received from peers, as on the wire.", wire.bytes_received)
+        channels = network.statistics()
+        for name, text, field in _CHANNEL_COUNTERS:
+            values = {channel: getattr(traffic, field) for channel, traffic in channels.items()}
+            yield _counters(name, text, "channel", values)
+
+
+_CHANNEL_COUNTERS = (
+    ("p2p_channel_sent_bytes", "Bytes of messages sent, before encryption.", "bytes_sent"),
+    ("p2p_channel_received_bytes", "Bytes of messages received, after decryption.", "bytes_received"),
+    ("p2p_channel_sent_messages", "Messages sent.", "messages_sent"),
+    ("p2p_channel_received_messages", "Messages received.", "messages_received"),
+)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
@@ -97,7 +119,7 @@ def _counter(name: str, text: str, value: float) -> Metric:
     return CounterMetricFamily(f"allting_{name}", text, value=value)
 
 
-def counters(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
+def _counters(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
     """A counter family with one sample for each member of *values*."""
     metric = CounterMetricFamily(f"allting_{name}", text, labels=[label])
     for key, value in values.items():
@@ -105,8 +127,9 @@ def counters(name: str, text: str, label: str, values: Mapping[str, int]) -> Met
     return metric
 
 
-def node_registry(services: Services, *more: Iterable[Any]) -> CollectorRegistry:
-    """A registry that shows the numbers of this node."""
+def node_registry(services: Services) -> CollectorRegistry:
+    """A registry that shows the numbers of this node and of its process."""
     registry = CollectorRegistry()
     registry.register(NodeCollector(services))
+    ProcessCollector(registry=registry)
     return registry
