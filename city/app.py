@@ -121,6 +121,8 @@ class Town:
             raise QueryRefused(BAD_ARGUMENTS, "messages: expected an array")
         try:
             return tuple(self._read_message(message, f"messages[{i}]") for i, message in enumerate(messages))
+        except RecursionError:
+            raise QueryRefused(BAD_ARGUMENTS, "messages: proposals are nested too deep") from None
         except UnknownMessage as error:
             raise QueryRefused(UNKNOWN_MESSAGE, str(error)) from None
         except BadJson as error:

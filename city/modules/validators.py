@@ -30,7 +30,7 @@ from city.sdk import (
 
 MEMBERS_MAX = 256
 POWER_MAX = 10**9
-PENDING_MAX = 1_000
+PENDING_MAX = 256
 Power = Annotated[int, Range(1, POWER_MAX)]
 NodeName = Annotated[str, Length(70)]
 

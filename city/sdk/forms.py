@@ -267,6 +267,8 @@ def _text(high: int) -> Form:
             raise BadJson(where, "expected text")
         if len(given) > high:
             raise BadJson(where, f"{len(given)} characters, at most {high}")
+        if any("\ud800" <= character <= "\udfff" for character in given):
+            raise BadJson(where, "half of a surrogate pair is no text")
         return given
 
     return Form(read, _same, {"type": "string", "maxLength": high})

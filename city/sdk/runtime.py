@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,10 @@ DEPTH_MAX = 16
 """Modules that call each other: this deep, no deeper."""
 AUTHORITY_RESERVE = 500_000
 """Weight that the messages of a proposal leave, so that its outcome can be written down."""
+
+NAME = "[a-z][a-z0-9_]{0,39}"
+RESERVED = frozenset({"bad_message", "chain", "engine", "genesis", "module", "query", "treasury", "tx"})
+"""Accounts, leaves of the application hash and families of codes that are no module's."""
 
 Call = tuple[Handler, dict[str, Any]]
 """A handler and its arguments."""
@@ -79,6 +84,7 @@ class Registry:
     def of(cls, modules: Sequence[type[Module]]) -> Registry:
         """The registry of *modules*, in an order in which each stands after those that it uses."""
         ordered: list[type[Module]] = []
+        _check_names([kind.name for kind in modules])
         for module in sorted(modules, key=lambda kind: kind.name):
             _place(module, ordered, ())
         missing = sorted(kind.name for kind in ordered if kind not in modules)
@@ -88,6 +94,17 @@ class Registry:
             (kind.name, name): handler for kind in ordered for name, handler in kind.declaration.messages.items()
         }
         return cls(tuple(ordered), handlers)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """ValueError unless *names* are different, plain, and free: a module named "treasury" could pay from it."""
+    for name in names:
+        if re.fullmatch(NAME, name) is None:
+            raise ValueError(f"a module's name has up to 40 of a-z, 0-9 and _, and begins with a letter, not {name!r}")
+        if name in RESERVED:
+            raise ValueError(f"no module can be called {name}: the name is taken by the town or the engine")
+        if names.count(name) > 1:
+            raise ValueError(f"two modules are called {name}")
 
 
 def _place(module: type[Module], ordered: list[type[Module]], path: tuple[str, ...]) -> None:

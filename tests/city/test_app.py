@@ -53,6 +53,26 @@ def test_modules_that_use_each_other_in_a_circle_are_named() -> None:
         del Left.declaration.uses["right"]
 
 
+@pytest.mark.parametrize("taken", ["treasury", "engine", "chain", "Upper", "", "has space", "a" * 41])
+def test_names_that_would_mean_something_else_are_no_modules(taken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Left, "name", taken)
+    with pytest.raises(ValueError, match=r"a module's name has|no module can be called"):
+        Application([Left])
+
+
+def test_two_modules_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="two modules are called left"):
+        Application([Left, Left])
+
+
+def test_proposals_nested_too_deep_are_refused(town: Town) -> None:
+    nested: dict[str, Any] = {"coin.burn": {"amount": 1}}
+    for _ in range(400):
+        nested = {"governance.propose": {"title": "t", "body_hash": "00" * 32, "messages": [nested]}}
+    with pytest.raises(QueryRefused, match="nested too deep"):
+        town.app.messages_from_json([nested])
+
+
 def test_refusal_codes_never_change() -> None:
     town = Application()
     codes = {each["code"] for module in town.describe()["modules"].values() for each in module["refusals"]}

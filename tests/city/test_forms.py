@@ -79,6 +79,7 @@ def test_values_are_read_as_they_are_written(kind: Any, value: Any, shown: Any) 
         (Limit, 0, "x: 0 is not in 1…1000"),
         (bool, 1, "x: expected true or false"),
         (str, 1, "x: expected text"),
+        (str, "a\ud800", "x: half of a surrogate pair"),
         (Annotated[str, Length(2)], "abc", "x: 3 characters, at most 2"),
         (bytes, "0F", "x: expected bytes as lower-case hex"),
         (bytes, "0g", "x: expected bytes as lower-case hex"),

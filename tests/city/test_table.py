@@ -35,6 +35,7 @@ class Shed(Module):
 
     things = Table(int, Thing)
     by_colour = things.index(Colour, lambda it: it.colour or None)
+    owners = Table(Address, U63)
     pairs = Table(tuple[int, Address, str], U63)
     total = Cell(Amount, 7)
 
@@ -69,6 +70,13 @@ def test_a_number_that_no_key_can_hold_is_refused(part: int) -> None:
     with pytest.raises(Refused) as refused:
         encode_part(part)
     assert refused.value.code == OVERFLOW
+
+
+def test_a_key_of_another_size_is_a_defect(shed: Shed) -> None:
+    shed.owners[b"a" * 20] = 1
+    for key in (b"a" * 19, "a" * 20):
+        with pytest.raises(TypeError, match="expected 20 bytes"):
+            shed.owners.get(key)  # type: ignore[arg-type]
 
 
 def test_what_no_key_is_made_of_is_a_defect() -> None:
