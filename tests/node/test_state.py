@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from consensus.application import STATE_KEY_BYTES_MAX, EngineFault
 from consensus.jellyfish import EMPTY, application_hash, root_of, verify
 from consensus.params import TINY
+from node import state_plan
 from node.state import StateGone
 from node.store import Store, StoreFailed
 from tests.node.decided import decide, write_genesis
@@ -206,6 +207,21 @@ def test_pruning_goes_in_bounded_pieces(store: Store) -> None:
         pieces += 1
     assert pieces > 10
     assert store.state().get("coin", b"t\x000001") == b"3"
+
+
+def test_the_cache_of_nodes_is_bounded_and_changes_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_plan, "CACHED_NODES_MAX", 3)
+    store = Store.open(tmp_path / "small cache", inline=True)
+    model: dict[bytes, bytes | None] = {b"%d" % number: b"0" for number in range(400)}
+    write_genesis(store, {"coin": model}, params=TINY)
+    for number in range(1, 5):
+        changes: dict[bytes, bytes | None] = {b"%d" % key: b"%d" % number for key in range(0, 400, number)}
+        model.update(changes)
+        store.commit_inline(decide(store, {"coin": changes}))
+        assert len(store._trees._cache) <= 3
+        roots = {leaf.module: leaf.root for leaf in store.module_roots(number)}
+        assert roots["coin"] == root_of({key: value for key, value in model.items() if value is not None})
+    store.close()
 
 
 def test_the_longest_key_fits_whatever_its_bytes(store: Store) -> None:

@@ -16,7 +16,7 @@ from consensus.chain import ChainState
 from consensus.params import TINY
 from consensus.signing import public_key, sha256
 from consensus.validators import Update
-from node import state_plan, store_environment
+from node import state_plan, store_blocks, store_environment, store_prune
 from node.store import DecidedBlock, Store, StoreFailed, StoreInUse
 from tests.node.decided import GENESIS, NOTHING, decide, transaction, write_genesis
 
@@ -145,6 +145,7 @@ def test_heights_are_written_in_order_and_once(store: Store) -> None:
 async def test_reads_during_a_commit_see_the_former_height_whole(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The commit stops at its first yield, and in its thread before the disk has it: nobody sees half of it."""
     monkeypatch.setattr(state_plan, "SLICE_PUTS", 1)
+    monkeypatch.setattr(store_blocks, "SLICE_PUTS", 1)
     keys = [b"%d" % number for number in range(50)]
     await store.commit(decide(store, {"coin": dict.fromkeys(keys, b"old")}))
     decided = decide(store, {"coin": dict.fromkeys(keys, b"new")}, transactions=[transaction(1)])
@@ -183,7 +184,8 @@ async def test_a_commit_that_is_cancelled_leaves_nothing(store: Store, monkeypat
     assert store.state().get("coin", b"1") == b"x"
 
 
-async def test_pruning_beside_commits_waits_for_its_turn(store: Store) -> None:
+async def test_pruning_beside_commits_waits_for_its_turn(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_prune, "_SLICE_DELETES", 1)
     _grown(store, 6)
     decided = decide(store, {"coin": {b"k": b"last"}})
     async with trio.open_nursery() as nursery:
