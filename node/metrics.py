@@ -88,12 +88,6 @@ class NodeCollector(Collector):
         for direction, outbound in (("inbound", False), ("outbound", True)):
             metric.add_metric([direction], sum(1 for peer in peers if peer.outbound is outbound))
         yield metric
-        wire = self._services.network.wire_statistics()
-        yield _counter("p2p_wire_sent_bytes", "Encrypted bytes sent to peers.", wire.bytes_sent)
-        yield _counter("p2p_wire_received_bytes", "Encrypted bytes received from peers.", wire.bytes_received)
-        by_channel = self._services.network.statistics()
-        sent = {name: traffic.bytes_sent for name, traffic in by_channel.items()}
-        yield counters("p2p_sent_bytes", "Bytes of messages sent to peers.", "channel", sent)
         wire = network.wire_statistics()
         yield _counter("p2p_sent_bytes", "Bytes sent to peers, as on the wire.", wire.bytes_sent)
         yield _counter("p2p_received_bytes", "Bytes received from peers, as on the wire.", wire.bytes_received)
