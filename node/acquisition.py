@@ -107,7 +107,8 @@ class Acquisition:
         """All bodies are here: from the pool, else from peers. Raises InvalidBlock if one can't be a transaction."""
         attempt = 0
         while True:
-            held = [self._mempool.get(candidate.block.transaction_ids[index]) for index in candidate.missing]
+            wanted = [candidate.block.transaction_ids[index] for index in candidate.missing]
+            held = await self._mempool.find_bodies(wanted)
             candidate.fill([transaction for transaction in held if transaction is not None])
             if candidate.refused is not None:
                 raise candidate.refused
