@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 NODE_ID_BYTES = 32
 HOST_CHARACTERS_MAX = 253
-_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?")
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+"""Names as the resolver takes them: it raises for an empty or a long label, and strangers tell us names."""
 
 
 class BadAddress(ValueError):

@@ -101,6 +101,10 @@ class Outbox:
         if self._credit > self._window:
             raise BadMessage(f"credit beyond the window of channel {self.channel.name}", "bad_message.credit")
 
+    def fits(self, message: bytes) -> bool:
+        """Whether the other side takes messages of this size at all."""
+        return len(message) <= self._message_bytes_max
+
     def room(self) -> int:
         """How many messages `offer` would take now, as long as they are small."""
         if self._bytes > self.channel.receive_window_bytes:

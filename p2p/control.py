@@ -83,8 +83,9 @@ def decode_control(data: bytes) -> ControlMessage:
             return Ping(number)
         case (2, int(number), int(time_ms)) if _is_u63(number) and _is_u63(time_ms):
             return Pong(number, time_ms)
-        case (3, int(channel_id), int(size)) if 1 <= channel_id <= 255 and 1 <= size < 2**32:
-            return Credit(channel_id, size)
+        case (3, int(channel_id), int(size)) if _is_u63(channel_id) and _is_u63(size):
+            if 1 <= channel_id <= 255 and 1 <= size < 2**32:
+                return Credit(channel_id, size)
         case (4,):
             return AskAddresses()
         case (5, tuple(texts)) if len(texts) <= ADDRESSES_MAX:
@@ -95,6 +96,7 @@ def decode_control(data: bytes) -> ControlMessage:
 
 
 def _is_u63(value: int) -> bool:
+    """Not a bool either, which Python takes for an integer."""
     return type(value) is int and 0 <= value < 2**63
 
 

@@ -117,12 +117,14 @@ class Peer:
     async def send(self, channel_id: int, message: bytes) -> None:
         """*message* is in the queue, after waiting for room if need be.
 
-        Raises PeerGone if the peer lacks the channel.
+        Raises PeerGone if the peer lacks the channel, or takes only smaller messages there.
         """
         await trio.lowlevel.checkpoint()
         lane = self._lanes.get(channel_id)
         if lane is None:
             raise PeerGone("channel_missing")
+        if not lane.outbox.fits(message):
+            raise PeerGone("limits_differ")
         while not self.offer(channel_id, message):
             await lane.roomy.park()
 

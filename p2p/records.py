@@ -55,8 +55,3 @@ class RecordReader:
             start = stop
         self._buffer = buffer[start:]
         return plaintexts
-
-    def take_leftover(self) -> bytes:
-        """What was read but belongs to no complete record yet; the reader forgets it."""
-        leftover, self._buffer = self._buffer, b""
-        return leftover

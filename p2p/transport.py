@@ -77,8 +77,11 @@ class TcpTransport:
     """TCP without Nagle's delay (trio sees to that): frames are batched above, so nothing is gained by waiting."""
 
     async def dial(self, endpoint: Endpoint) -> trio.abc.Stream:
-        """A connected TCP stream. Raises OSError when nobody answers."""
-        stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
+        """A connected TCP stream. Raises OSError when nobody answers, or the host's name can't be one."""
+        try:
+            stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
+        except UnicodeError as error:  # from the encoding of names (IDNA), whose rules are stricter than ours
+            raise OSError(errno.EINVAL, f"{endpoint.host!r} is no host name: {error}") from error
         _tune(stream.socket)
         return stream
 

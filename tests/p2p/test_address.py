@@ -43,7 +43,11 @@ def test_an_address_reads_back(node_id: bytes, host: str, port: int) -> None:
         f"{ID}@host:٣",
         f"{ID.upper()}@host:1",
         f"{ID[2:]}@host:1",
-        f"{ID}@{'h' * 254}:1",
+        f"{ID}@{'h' * 64}.example:1",
+        f"{ID}@{'h.' * 127}h:1",
+        f"{ID}@a..b:1",
+        f"{ID}@-a:1",
+        f"{ID}@a-:1",
     ],
 )
 def test_anything_else_is_no_address(text: str) -> None:

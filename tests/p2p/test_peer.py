@@ -364,6 +364,20 @@ async def test_a_channel_that_the_peer_lacks_takes_nothing(
     assert await peer.run({"serve": serve}) == "channel_missing"
 
 
+async def test_a_message_that_the_peer_is_too_narrow_for_does_not_wait_for_ever(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    narrow, wide = channel(1, message_bytes_max=100), channel(1)
+    (near, near_session), _ = await session_pair(identity(2, (wide,)), identity(1, (narrow,)))
+    peer = peer_of(near, near_session, (wide,))
+
+    async def serve(peer: Peer) -> None:
+        assert not peer.offer(1, bytes(101))
+        await peer.send(1, bytes(101))
+
+    assert await peer.run({"serve": serve}) == "limits_differ"
+
+
 async def test_the_rate_of_a_channel_is_kept_without_stopping_the_peer(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -9,11 +9,12 @@ from contextlib import suppress
 
 import pytest
 import trio
+import trio.testing
 
 from p2p.address import Endpoint, PeerAddress
 from p2p.network import Network
 from p2p.peer import Peer
-from p2p.transport import TcpTransport, _plain
+from p2p.transport import TcpListener, TcpTransport, _plain
 from tests.p2p.nodes import connect_stranger, echo, make_node, until
 
 LOOPBACK = Endpoint("127.0.0.1", 0)
@@ -85,6 +86,39 @@ async def test_nobody_there_is_an_os_error() -> None:
     await listener.aclose()
     with pytest.raises(OSError):
         await TcpTransport().dial(listener.endpoint)
+
+
+async def test_a_name_that_the_resolver_can_not_encode_is_an_os_error() -> None:
+    for host in ("a" * 64, "a..b"):
+        with pytest.raises(OSError, match="no host name"):
+            await TcpTransport().dial(Endpoint(host, 1))
+
+
+async def test_accepting_rests_while_there_are_no_file_descriptors_and_skips_dead_connections(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class Scarce:
+        """Fails as accept(2) does: twice for want of room, once for a connection that is gone."""
+
+        def __init__(self, listener: trio.SocketListener) -> None:
+            self.socket = listener.socket
+            self.faults = [errno.EMFILE, errno.ENFILE, errno.ECONNABORTED]
+            self.accept_really = listener.accept
+
+        async def accept(self) -> trio.SocketStream:
+            if self.faults:
+                raise OSError(self.faults.pop(0), "as told")
+            return await self.accept_really()
+
+    (real,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    listener = TcpListener(Scarce(real))  # type: ignore[arg-type]
+    dialled = await TcpTransport().dial(listener.endpoint)
+    began = trio.current_time()
+    accepted = await listener.accept()
+    assert accepted.host == "127.0.0.1"
+    assert trio.current_time() - began == pytest.approx(0.2)
+    for stream in (dialled, accepted.stream, real):
+        await stream.aclose()
 
 
 def test_hosts_are_named_alike_over_ipv4_and_ipv6() -> None:
