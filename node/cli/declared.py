@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from consensus.address import to_text
+from consensus.signing import sha256
 from node.cli.place import Place
 from node.cli.screen import Mistake
 
@@ -77,6 +78,8 @@ def _metavar(schema: Mapping[str, Any]) -> str:
         return "|".join(str(each) for each in bare["enum"])
     if _is_address(bare):
         return "ADDRESS|NAME"
+    if _is_hash_or_key(bare):
+        return "HEX|NAME|@FILE"
     if bare.get("type") == "string" and "pattern" in bare:
         return "HEX"
     return {"integer": "NUMBER", "boolean": "true|false", "string": "TEXT"}.get(str(bare.get("type")), "JSON|@FILE")
@@ -106,7 +109,7 @@ def _value(flag: str, text: str, schema: Mapping[str, Any], place: Place) -> Any
         return _address(flag, text, place)
     kind = bare.get("type")
     if kind == "string":
-        return text
+        return _hex(flag, text, place) if _is_hash_or_key(bare) else text
     if kind == "integer":
         if not text.removeprefix("-").isdecimal() or not text.isascii():
             raise Mistake(f"{flag} must be a whole number, not {text[:40]!r}")
@@ -118,6 +121,19 @@ def _value(flag: str, text: str, schema: Mapping[str, Any], place: Place) -> Any
     return _json(flag, text)
 
 
+def _is_hash_or_key(schema: Mapping[str, Any]) -> bool:
+    """Whether 32 bytes are wanted."""
+    return schema.get("type") == "string" and schema.get("minLength") == schema.get("maxLength") == 64
+
+
+def _hex(flag: str, text: str, place: Place) -> str:
+    """32 bytes in hex: as given, the hash of @FILE, or the public key of ``validator``, ``node`` or an account."""
+    if text.startswith("@"):
+        return sha256(_file(flag, Path(text[1:]))).hex()
+    key = place.public_key(text)
+    return text if key is None else key.hex()
+
+
 def _address(flag: str, text: str, place: Place) -> str:
     try:
         return to_text(place.address(text))
@@ -127,16 +143,23 @@ def _address(flag: str, text: str, place: Place) -> str:
 
 def _json(flag: str, text: str) -> Any:
     if text.startswith("@"):
-        text = _file(flag, Path(text[1:]))
+        return _json_in(flag, _file(flag, Path(text[1:])))
+    return _json_in(flag, text)
+
+
+def _json_in(flag: str, text: str | bytes) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Mistake(f"{flag} must be JSON: {str(error)[:120]}") from None
 
 
-def _file(flag: str, path: Path) -> str:
+def _file(flag: str, path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(FILE_BYTES_MAX).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Mistake(f"{flag}: {path} can't be read ({error})") from None
+            data = file.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise Mistake(f"{flag}: {path} can't be read ({error.strerror})") from None
+    if len(data) > FILE_BYTES_MAX:
+        raise Mistake(f"{flag}: {path} is larger than {FILE_BYTES_MAX} bytes")
+    return data

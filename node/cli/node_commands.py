@@ -265,6 +265,16 @@ def node_id(place: Place, screen: Screen) -> None:
     screen.show({"id": key.public_key.hex()}, [key.public_key.hex()])
 
 
+@node_group.command("validator")
+@json_option
+@home_option
+def node_validator(place: Place, screen: Screen) -> None:
+    """Print the public key with which this node votes, if it is made a validator."""
+    key = KeyFile.load(place.home.validator_key, kind="validator")
+    shown = {"public_key": key.public_key.hex(), "address": to_text(key.address)}
+    screen.show(shown, [f"{name}: {value}" for name, value in shown.items()])
+
+
 @click.command()
 @json_option
 def version(screen: Screen) -> None:

@@ -122,6 +122,13 @@ class Place:
             else "make an account first: allting keys new NAME"
         )
 
+    def public_key(self, name: str) -> bytes | None:
+        """The public key of this home's ``validator`` or ``node``, or of the account with this name; None otherwise."""
+        own = {"validator": self.home.validator_key, "node": self.home.node_key}
+        if name in own and own[name].exists():
+            return KeyFile.load(own[name], kind=name).public_key
+        return self.account(name).public_key if name in self.account_names() else None
+
     def address(self, text: str) -> bytes:
         """The address that *text* is, or that of the account with this name. Raises Mistake."""
         try:
