@@ -15,7 +15,7 @@ from consensus.application import Inadmissible
 from consensus.chain import InvalidBlock, check_block, contents_belong, verify_commit
 from consensus.codec import BadMessage
 from consensus.signing import sha256
-from node.consensus_driver import ConsensusDriver, NodeStopped, Synced
+from node.consensus_driver import ConsensusDriver, NodeStopped, Synced, refused_decision
 from node.consensus_gossip import ConsensusGossip
 from node.height import Candidate
 from node.mempool import Mempool
@@ -228,7 +228,10 @@ class BlockSync:
             await self._driver.apply(synced)
 
     async def _verified(self, answer: DecidedHeight) -> Synced | None:
-        """*answer*, verified by its commit; None if our height is decided. Raises BadMessage, InvalidBlock."""
+        """*answer*, verified by its commit; None if our height is decided.
+
+        Raises BadMessage or InvalidBlock for a lie, NodeStopped for a decision that we refuse.
+        """
         height, block = self._driver.height, answer.block
         if not contents_belong(block):
             raise BadMessage("a block whose parts are not those of its header", "bad_message.block")
@@ -236,16 +239,18 @@ class BlockSync:
             return None
         verify_commit(self._chain_id, height.parent.validators, answer.commit, block.id)
         self._check_trust_root(block.header.height, block.id)
-        check_block(block, sum(len(raw) for raw in answer.transactions), height.parent)
         if tuple(sha256(raw) for raw in answer.transactions) != block.transaction_ids:
             raise BadMessage("bodies that are not of the block", "bad_message.bodies")
         candidate = height.candidates.get(block.id)
         if candidate is None or candidate.missing:
             candidate = Candidate(block, [None] * len(block.transaction_ids))
-            try:
+        try:
+            check_block(block, sum(len(raw) for raw in answer.transactions), height.parent)
+            if candidate.missing:
                 candidate.fill(await self._mempool.admit_bodies(answer.transactions))
-            except Inadmissible as bad:
-                raise InvalidBlock("block.inadmissible", str(bad)) from None
+        except (InvalidBlock, Inadmissible, BadMessage) as invalid:
+            # The commit is real: it is not the peer that is wrong.
+            raise refused_decision(block, invalid) from invalid
         return Synced(candidate, answer.commit) if self._driver.height is height else None
 
     def _check_trust_root(self, height: int, block_id: bytes) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 import structlog
 import trio
@@ -58,6 +58,14 @@ log = structlog.get_logger("consensus")
 
 class NodeStopped(Exception):
     """The node can't go on; the text says why and what to do."""
+
+
+def refused_decision(block: Block, why: Exception) -> NodeStopped:
+    """The reason to stop when more than 2/3 decided *block*, and this node refuses it."""
+    return NodeStopped(
+        f"more than 2/3 decided block {block.id.hex()} at height {block.header.height}, which this node refuses: {why}. "
+        "It computes something else than the others: compare versions, then start again"
+    )
 
 
 class Publisher(Supplier, Protocol):
@@ -151,6 +159,8 @@ class ConsensusDriver:
 
     def block_arrived(self, block: Block) -> None:
         """A block that was proposed, or that more than 2/3 voted for, is being completed, executed and judged."""
+        if self._is_over:
+            return
         candidate = self.height.candidate(block)
         if candidate.judged:
             self._tell_verdict(self.height, candidate)
@@ -200,11 +210,16 @@ class ConsensusDriver:
                 self._tasks.start_soon(self._await_work, self.height)
                 self._publisher.status_changed()
                 self._drain()
-                while self._decided is None and self._synced is None:
+                while not self._is_over:
                     await self._lot.park()
                     self._drain()
                 self._tasks.cancel_scope.cancel()
             await self._commit(*await self._decision())
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether the height in progress is decided and only its commit is awaited."""
+        return self._decided is not None or self._synced is not None
 
     def _next_height(self) -> HeightInProgress:
         parent = self._store.chain_state()
@@ -264,7 +279,9 @@ class ConsensusDriver:
             case Decide():
                 self._decided = effect
             case RefusedDecision():
-                self._stop_at_refused(height.candidates[effect.block_id])
+                candidate = height.candidates[effect.block_id]
+                assert candidate.refused is not None
+                raise refused_decision(candidate.block, candidate.refused)
             case FoundEquivocation():
                 self.equivocations += 1
                 vote = effect.first
@@ -337,17 +354,9 @@ class ConsensusDriver:
         try:
             return await self.executor.check(height.parent, candidate.block, candidate.transactions), commit
         except InvalidBlock as invalid:
-            candidate.refuse(invalid)
-            self._stop_at_refused(candidate)
+            raise refused_decision(candidate.block, invalid) from invalid
         except Undecidable as undecidable:
             raise NodeStopped(f"{undecidable}, but more than 2/3 decided it: give this node more memory") from None
-
-    def _stop_at_refused(self, candidate: Candidate) -> NoReturn:
-        raise NodeStopped(
-            f"more than 2/3 decided block {candidate.block.id.hex()} at height {self.height.number}, which this node "
-            f"refuses: {candidate.refused}. It computes something else than the others: compare versions, "
-            "then start again"
-        )
 
     async def _commit(self, executed: Executed, commit: Commit) -> None:
         """The decided block is durable with all that follows from it; the next height is in progress."""

@@ -130,7 +130,7 @@ class SmallNet:
 
     def assert_one_history(self) -> None:
         """No two engines have decided different blocks at any height."""
-        lowest = min(engine.store.height for engine in self.engines.values())
+        lowest = min((engine.store.height for engine in self.engines.values()), default=0)
         for height in range(1, lowest + 1):
             ids = {engine.store.header(height).id for engine in self.engines.values()}
             assert len(ids) == 1, f"fork at height {height}"
