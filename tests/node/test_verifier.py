@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import msgpack
 import pytest
@@ -160,6 +161,30 @@ async def test_helpers_are_gone_when_the_verifier_is() -> None:
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "complaint"),
+    [
+        (
+            "sys.stdout.buffer.write(bytes([0, 0, 0, 2, 1, 1])); sys.stdout.flush(); sys.stdin.read()",
+            "verifies wrongly",
+        ),
+        ("sys.exit(3)", "ended with code 3"),
+    ],
+)
+async def test_a_helper_that_can_not_be_trusted_never_serves(
+    behaviour: str, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impostor = tmp_path / "python"
+    impostor.write_text(f"#!{sys.executable}\nimport sys\nsys.stdin.buffer.read(4)\n{behaviour}\n")
+    impostor.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(impostor))
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await ProcessVerifier().run()
+    (reason,) = leaves(caught.value)
+    assert isinstance(reason, VerifierDied)
+    assert complaint in str(reason)
 
 
 def test_a_helper_ignores_the_keyboard_and_ends_as_its_input_closes() -> None:
