@@ -70,9 +70,9 @@ class Questions:
     """The queries of a town's modules: ``coin/balance``, and ``coin/table/balances`` for the entry of any table."""
 
     def __init__(self, registry: Registry, forms: Forms) -> None:
-        self._registry = registry
         self._forms = forms
         self._modules = {kind.name: kind.declaration for kind in registry.modules}
+        self._runtime = Runtime(registry, Traced(), NOWHEN, Meter(QUERY_MAX))
 
     def ask(self, path: str, args: Mapping[str, Any], state: State, *, height: int, time_ms: int) -> Any:
         """The answer as JSON-ready data. Raises QueryRefused."""
@@ -100,9 +100,9 @@ class Questions:
         return self._answer(self._question(path, args), Proved(proved), NOWHEN)
 
     def _answer(self, question: Question, state: State, moment: Moment) -> Any:
-        runtime = Runtime(self._registry, state, moment, Meter(QUERY_MAX))
+        self._runtime.renew(state, moment)
         try:
-            return question(runtime)
+            return question(self._runtime)
         except Refused as refused:
             raise QueryRefused(refused.code, str(refused)) from None
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from city.sdk.declare import MARK, Mark, Param, Role, Uses
+from city.sdk.declare import MARK, PARAM_TABLE, Mark, Param, Role, Uses
 from city.sdk.refusal import Refusal
 from city.sdk.signature import Signature
 from city.sdk.space import Space
-from city.sdk.table import Cell, Index, Table
+from city.sdk.table import Cell, Index, Stored, Table
 from city.sdk.types import EVENTS
 from city.sdk.values import checker_of
 from consensus.shape import shape_of
@@ -149,6 +149,8 @@ def _declaration_of(cls: type[Module]) -> Declaration:
 
 
 def _declare(declared: Declaration, name: str, value: object) -> None:
+    if name == PARAM_TABLE and isinstance(value, Stored):
+        raise TypeError(f"{declared.name}.{name}: the name is taken by the module's parameters")
     if isinstance(value, Table):
         declared.tables[name] = value
     elif isinstance(value, Index):

@@ -17,6 +17,8 @@ from city.sdk.values import checker_of
 from consensus.codec import BadMessage, Wire
 from consensus.shape import shape_of
 
+BESIDE = ("self", "ctx")
+"""What a handler takes that is no argument of its message."""
 REQUIRED = inspect.Parameter.empty
 
 
@@ -35,9 +37,11 @@ class Signature:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         hints = typing.get_type_hints(function, include_extras=True)
-        parameters = [
-            p for p in inspect.signature(function).parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY
-        ]
+        declared = inspect.signature(function).parameters.values()
+        parameters = [parameter for parameter in declared if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+        for parameter in declared:
+            if parameter not in parameters and parameter.name not in BESIDE:
+                raise TypeError(f"{function.__qualname__}: {parameter.name} must be a keyword argument, after a *")
         self.arguments = tuple(Argument(p.name, hints[p.name], p.default) for p in parameters)
         self.returns: Any = hints.get("return")
         self.names = tuple(argument.name for argument in self.arguments)
@@ -45,9 +49,8 @@ class Signature:
         self._total = len(self.arguments)
         self.required = sum(argument.default is REQUIRED for argument in self.arguments)
         self._defaults = tuple(argument.default for argument in self.arguments)
-        assert all(default is REQUIRED for default in self._defaults[: self.required]), (
-            f"{function.__qualname__}: arguments with a default come last"
-        )
+        if any(default is not REQUIRED for default in self._defaults[: self.required]):
+            raise TypeError(f"{function.__qualname__}: arguments with a default come last")
 
     def read(self, args: object) -> dict[str, Any]:
         """The arguments behind their wire form. Raises BadMessage, naming the argument."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from city import admission, app, questions
 from city.app import Nothing
 from city.app import Town as Application
 from city.modules.coin import Coin
@@ -290,13 +291,13 @@ def test_a_town_without_a_purse_charges_nothing() -> None:
     """Only the modules that are given: no coin, so no fee, no quota."""
 
     state = MemoryState()
-    app = Application([Identity])
-    state.apply(app.genesis({}, chain_id=CHAIN_ID, time_ms=START_MS, params=TINY).changes)
+    bare = Application([Identity])
+    state.apply(bare.genesis({}, chain_id=CHAIN_ID, time_ms=START_MS, params=TINY).changes)
     helper = Town().stranger()
-    made = app.messages_from_json([{"identity.rotate_keys": {"keys": [helper.key.hex()]}}])
+    made = bare.messages_from_json([{"identity.rotate_keys": {"keys": [helper.key.hex()]}}])
     transaction = helper.transaction(*made, nonce=0)
     block = Town(ToolLibrary)._next_block(None)
-    execution = app.execute(state, block)
+    execution = bare.execute(state, block)
     execution.begin()
     assert execution.deliver(transaction).code == ""
     execution.end()
@@ -314,3 +315,25 @@ def test_a_module_without_genesis_or_messages_is_a_module_too() -> None:
             """Do nothing."""
 
     assert Application([Quiet]).describe()["modules"]["quiet"]["messages"]["rest"]["args"]["required"] == []
+
+
+def test_admission_and_query_codes_never_change() -> None:
+    found = {value for value in vars(admission).values() if isinstance(value, str) and value.startswith("tx.")}
+    assert sorted(found) == [
+        "tx.bad_arguments",
+        "tx.block_full",
+        "tx.expired",
+        "tx.fee_too_low",
+        "tx.no_sender",
+        "tx.nonce_gap",
+        "tx.nonce_too_far",
+        "tx.nonce_used",
+        "tx.unknown_message",
+        "tx.unpayable_fee",
+        "tx.wrong_chain",
+        "tx.wrong_signers",
+    ]
+    asked = {
+        v for v in (*vars(questions).values(), *vars(app).values()) if isinstance(v, str) and v.startswith("query.")
+    }
+    assert sorted(asked) == ["query.bad_arguments", "query.not_provable", "query.unknown", "query.unknown_message"]

@@ -73,5 +73,13 @@ def test_arguments_with_a_default_come_last() -> None:
     def wrong(ctx: object, *, a: int = 1, b: int) -> None:
         """Not a handler."""
 
-    with pytest.raises(AssertionError, match="come last"):
+    with pytest.raises(TypeError, match="come last"):
+        Signature(wrong)
+
+
+def test_arguments_are_named() -> None:
+    def wrong(self: object, ctx: object, a: int) -> None:
+        """Not a handler."""
+
+    with pytest.raises(TypeError, match=r"wrong: a must be a keyword argument, after a \*"):
         Signature(wrong)

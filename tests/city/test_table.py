@@ -72,6 +72,16 @@ def test_a_number_that_no_key_can_hold_is_refused(part: int) -> None:
     assert refused.value.code == OVERFLOW
 
 
+def test_the_place_of_parameters_is_taken() -> None:
+    with pytest.raises(TypeError, match=r"rows\.param: the name is taken"):
+
+        class Rows(Module):
+            """Would overwrite its parameters."""
+
+            name, version = "rows", 1
+            param = Table(int, U63)
+
+
 def test_a_key_of_another_size_is_a_defect(shed: Shed) -> None:
     shed.owners[b"a" * 20] = 1
     for key in (b"a" * 19, "a" * 20):
