@@ -63,8 +63,8 @@ class NodeStopped(Exception):
 def refused_decision(block: Block, why: Exception) -> NodeStopped:
     """The reason to stop when more than 2/3 decided *block*, and this node refuses it."""
     return NodeStopped(
-        f"more than 2/3 decided block {block.id.hex()} at height {block.header.height}, which this node refuses: {why}. "
-        "It computes something else than the others: compare versions, then start again"
+        f"more than 2/3 decided block {block.id.hex()} at height {block.header.height}, which this node refuses: "
+        f"{why}. It computes something else than the others: compare versions, then start again"
     )
 
 
@@ -371,6 +371,7 @@ class ConsensusDriver:
                 plan=executed.plan,
                 chain_state=executed.chain_state,
                 next_due_ms=executed.next_due_ms,
+                senders=tuple(transaction.body.sender for transaction in executed.transactions),
             )
         )
         self._wal.reset(number)

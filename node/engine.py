@@ -193,15 +193,15 @@ class Engine:
         )
 
 
-def write_genesis(store: Store, genesis: GenesisFile, app: Application) -> bool:
-    """The store holds this genesis. Returns whether it was empty before. Raises NodeStopped."""
+def write_genesis(store: Store, genesis: GenesisFile, app: Application) -> None:
+    """The store holds this genesis. Raises NodeStopped if it holds another, or if this one can't begin a chain."""
     if store.height >= 0:
         if store.genesis_bytes() != genesis.raw:
             raise NodeStopped(
                 "the genesis file is not the one that this data folder began with; put the old file back, or start "
                 "with an empty data folder"
             )
-        return False
+        return
     try:
         first = app.genesis(genesis.town, chain_id=genesis.chain_id, time_ms=genesis.time_ms, params=genesis.params)
         chain = ChainState.genesis(
@@ -215,7 +215,6 @@ def write_genesis(store: Store, genesis: GenesisFile, app: Application) -> bool:
         raise NodeStopped(f"the genesis can't begin a chain: {error}") from error
     changes = {**first.changes, "chain": chain_changes(None, chain)}
     store.write_genesis(genesis.raw, chain, changes, store.plan(changes, 0))
-    return True
 
 
 def _where_spoken(channel: Channel, serve: Service) -> Service:

@@ -78,10 +78,11 @@ def open_belongings(folder: Home, config: Config, genesis: GenesisFile, app: App
     trust_root = read_trust_root(folder.trust_root)
     store = Store.open(folder.chain, map_bytes=config.store.map_bytes)
     try:
-        fresh = write_genesis(store, genesis, app)
-        wal = Wal.open(folder.wal)
+        # Before the genesis: a crash in between must leave a folder that still counts as fresh.
+        signer = _open_signer(folder, genesis.chain_id, fresh=store.height < 0)
         try:
-            signer = _open_signer(folder, genesis.chain_id, fresh=fresh)
+            write_genesis(store, genesis, app)
+            wal = Wal.open(folder.wal)
             try:
                 yield Belongings(
                     home=folder,
@@ -94,16 +95,16 @@ def open_belongings(folder: Home, config: Config, genesis: GenesisFile, app: App
                     trust_root=trust_root,
                 )
             finally:
-                if signer is not None:
-                    signer.close()
+                wal.close()
         finally:
-            wal.close()
+            if signer is not None:
+                signer.close()
     finally:
         store.close()
 
 
 def _open_signer(folder: Home, chain_id: str, *, fresh: bool) -> Signer | None:
-    """The signer of the validator key, if there is one; in a fresh folder it has signed nothing."""
+    """The signer of the validator key, if there is one; in a *fresh* folder it has signed nothing."""
     if not folder.validator_key.exists():
         return None
     seed = KeyFile.load(folder.validator_key, kind="validator").unlock()

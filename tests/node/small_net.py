@@ -141,7 +141,8 @@ class SmallNet:
         store = Store.open(home.chain, map_bytes=16 * 2**20, inline=True)
         app = RegisterTown()
         try:
-            fresh = write_genesis(store, self.genesis, app)
+            signer = self._signer(number, home, fresh=store.height < 0)
+            write_genesis(store, self.genesis, app)
             wal = Wal.open(home.wal)
             own = Belongings(
                 home=home,
@@ -150,7 +151,7 @@ class SmallNet:
                 node_seed=seed("node", number),
                 store=store,
                 wal=wal,
-                signer=self._signer(number, home, fresh=fresh),
+                signer=signer,
                 trust_root=None,
             )
             dice = random.Random(number)
