@@ -74,29 +74,35 @@ class Network:
         self.scores = Scores(self._limits)
         self._roster = Roster(self.node_id, [address.node_id for address in persistent_peers], self._limits)
         self._handshakes: dict[trio.CancelScope, None] = {}
-        self._exchange = Exchange(
-            book=book,
-            limits=self._limits,
-            private=self._private,
-            peers=self._roster.view,
-            wall_ms=clock,
-            dial_back=self._dial_back,
-            on_news=lambda: self._dialler.nudge(),
-        )
+        self._exchange = self._make_exchange()
         self._services["exchange"] = self._exchange.serve
-        self._dialler = Dialler(
-            meet=self.meet,
-            roster=self._roster,
-            book=book,
-            limits=self._limits,
-            unwelcome=self._is_banned,
-            wall_ms=clock,
-            dice=self._dice,
-        )
+        self._dialler = self._make_dialler()
         self._past_wire = Traffic()
         self._past_traffic: dict[str, Traffic] = {channel.name: Traffic() for channel in channels}
         self.bound_address: Endpoint | None = None
         """Where we listen, once `run` has started; None if nowhere."""
+
+    def _make_exchange(self) -> Exchange:
+        return Exchange(
+            book=self.book,
+            limits=self._limits,
+            private=self._private,
+            peers=self._roster.view,
+            wall_ms=self._clock,
+            dial_back=self._dial_back,
+            on_news=lambda: self._dialler.nudge(),
+        )
+
+    def _make_dialler(self) -> Dialler:
+        return Dialler(
+            meet=self.meet,
+            roster=self._roster,
+            book=self.book,
+            limits=self._limits,
+            unwelcome=self._is_banned,
+            wall_ms=self._clock,
+            dice=self._dice,
+        )
 
     # --- what others see
 
