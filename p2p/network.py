@@ -160,13 +160,15 @@ class Network:
 
         Raises OSError if the listen address can't be bound, and whatever a service of ours raises.
         """
+        listener = None
+        if self._listen is not None:
+            listener = await self._transport.listen(self._listen)
+            self.bound_address = listener.endpoint
+            if self._hello.listen_address is None:
+                self._hello = replace(self._hello, listen_address=str(listener.endpoint))
+                self._identity = Identity(seed=self._seed, hello=self._hello, channels=self._channels)
         async with trio.open_nursery() as nursery:
-            if self._listen is not None:
-                listener = await self._transport.listen(self._listen)
-                self.bound_address = listener.endpoint
-                if self._hello.listen_address is None:
-                    self._hello = replace(self._hello, listen_address=str(listener.endpoint))
-                    self._identity = Identity(seed=self._seed, hello=self._hello, channels=self._channels)
+            if listener is not None:
                 nursery.start_soon(self._accept, listener)
             nursery.start_soon(self._dialler.run, [peer for peer in self._persistent if peer.node_id != self.node_id])
             nursery.start_soon(self._keep_book)
