@@ -209,10 +209,13 @@ class Town:
 
     def tries_to_govern(self, message: str, /, **arguments: Any) -> str:
         """The code of the message, carried with the authority of governance in a block of its own."""
-        made = self.message(message, **arguments)
+        return self.carries(self.message(message, **arguments))
+
+    def carries(self, message: Message) -> str:
+        """The code of *message* as it stands, carried with the authority of governance in a block of its own."""
         execution = _Governing(self._registry, None, self.state, self._next_block(None), self.app.report)
         execution.begin()
-        result = execution.govern(made)
+        result = execution.govern(message)
         self._commit(execution, [result])
         return result.code
 
