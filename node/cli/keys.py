@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from consensus.address import to_text
-from node.cli.place import PASSWORD_VARIABLE, Place, home_option, new_account_path, unlock
+from node.cli.place import PASSWORD_VARIABLE, Place, ask_password, home_option, new_account_path, unlock
 from node.cli.screen import Mistake, Screen, json_option
 from node.keys import BadKeyFile, KeyFile, new_seed, words_of
 
@@ -121,7 +121,7 @@ def _new_password(is_open: bool) -> str | None:
         return None
     given = os.environ.get(PASSWORD_VARIABLE)
     if given is None:
-        given = click.prompt("Password for the new key", hide_input=True, confirmation_prompt=True, err=True)
+        given = ask_password("Password for the new key", twice=True)
     if not given:
         raise Mistake("an empty password protects nothing; choose one, or say --open")
     return given

@@ -85,8 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             allting.invoke(context)
     except click.exceptions.Exit as stop:
         raise SystemExit(stop.exit_code) from None
-    except click.Abort:
-        raise SystemExit(130) from None
+    except click.Abort:  # a prompt ended without an answer: Ctrl-C, or a program without a terminal
+        asked = Mistake("stopped before an answer was given; a program gives a password in ALLTING_PASSWORD, or --open")
+        die(asked, code="cli.no_answer", exit_code=USER_MISTAKE, as_json=as_json)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except click.ClickException as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -154,7 +155,15 @@ def unlock(key: KeyFile) -> bytes:
     try:
         return key.unlock(os.environ.get(PASSWORD_VARIABLE))
     except PasswordNeeded:
-        return key.unlock(click.prompt(f"Password of {key.source}", hide_input=True, err=True))
+        return key.unlock(ask_password(f"Password of {key.source}"))
+
+
+def ask_password(question: str, *, twice: bool = False) -> str:
+    """What the person at the terminal types, unseen. Raises Mistake where there is no terminal."""
+    if not sys.stdin.isatty():
+        raise Mistake(f"a password is needed, and there is no terminal to type it: set {PASSWORD_VARIABLE}")
+    typed: str = click.prompt(question, hide_input=True, confirmation_prompt=twice, err=True)
+    return typed
 
 
 def home_option(command: F) -> F:

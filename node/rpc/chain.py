@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import trio
+
 from consensus import merkle
 from consensus.transaction import Transaction
 from node.events import Cursor, Kind
@@ -17,6 +19,8 @@ from node.services import Services
 T = TypeVar("T")
 
 PER_PAGE_MAX = 100
+RESULTS_BEFORE_YIELD = 64
+"""Results shown between two yields to the loop: a few milliseconds."""
 
 
 class ChainMethods:
@@ -89,14 +93,12 @@ class ChainMethods:
     async def block_results(self, height: Height | None = None) -> Any:
         """What came of a block: the results of ``begin``, of each transaction, and of ``end``."""
         chosen = self.height_or_latest(height)
-        begin, *transactions, end = self.stored(self._store.results, chosen)
-        app = self._services.app
-        return {
-            "height": chosen,
-            "begin": shapes.result_json(app, begin),
-            "transactions": [shapes.result_json(app, result) for result in transactions],
-            "end": shapes.result_json(app, end),
-        }
+        shown: list[Any] = []
+        for number, result in enumerate(self.stored(self._store.results, chosen)):
+            shown.append(shapes.result_json(self._services.app, result))
+            if number % RESULTS_BEFORE_YIELD == RESULTS_BEFORE_YIELD - 1:
+                await trio.lowlevel.checkpoint()
+        return {"height": chosen, "begin": shown[0], "transactions": shown[1:-1], "end": shown[-1]}
 
     @method
     async def commit(self, height: Height | None = None) -> Any:
