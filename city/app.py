@@ -51,6 +51,8 @@ class Town:
         found = installed_modules() if modules is None else tuple(modules)
         self.report = report
         """Is told of every defect of a module, with its traceback; the node sets it to its log."""
+        self.check_invariants = False
+        """Whether every block ends with a look at every row, and an AssertionError where an invariant is broken."""
         self.registry = Registry.of((Register, *(kind for kind in found if kind is not Register)))
         """The modules and their handlers, in the order of their uses."""
         self._forms = Forms(MessageForms(self._read_message, self.message_to_json))
@@ -96,7 +98,9 @@ class Town:
 
     def execute(self, state: State, block: BlockInfo) -> BlockExecution:
         """The execution of *block* over *state*, not begun."""
-        return BlockExecution(self.registry, self._fees, state, block, self.report)
+        execution = BlockExecution(self.registry, self._fees, state, block, self.report)
+        execution.check_invariants = self.check_invariants
+        return execution
 
     def next_due_ms(self, state: State) -> int | None:
         """When scheduled work is due next, block time in ms; None: never."""
@@ -163,13 +167,7 @@ class Town:
 
     def broken_invariants(self, state: State) -> list[str]:
         """``module.invariant`` of each that does not hold in *state*. Looks at every row: for tests and devnets."""
-        runtime = Runtime(self.registry, state, Moment("", 0, 0, CITY), Meter(INTEGER_MAX))
-        return [
-            f"{name}.{invariant}"
-            for name, module in sorted(runtime.modules.items())
-            for invariant in module.declaration.invariants
-            if not getattr(module, invariant)()
-        ]
+        return Runtime(self.registry, state, Moment("", 0, 0, CITY), Meter(INTEGER_MAX)).broken_invariants()
 
     def _register(self, state: State) -> Register:
         self._pool.renew(state, Moment("", 0, 0, CITY))

@@ -25,6 +25,8 @@ class BlockExecution:
         self._runtime = Runtime(registry, state, moment_of(block), Meter(INTEGER_MAX), report)
         self._register = cast(Register, self._runtime.modules[REGISTER])
         self._fees = fee_policy(self._runtime, fees)
+        self.check_invariants = False
+        """Whether `end` looks at every row, and raises AssertionError where an invariant is broken."""
         self._weight = 0
         self._changes: Changes | None = None
 
@@ -77,6 +79,9 @@ class BlockExecution:
         self._weight += used
         self._meter(INTEGER_MAX)
         result = self._result("", used, 0)
+        if self.check_invariants:
+            broken = runtime.broken_invariants()
+            assert not broken, f"broken: {', '.join(broken)}"
         first = self._register.queue.first()
         self._changes = {
             name: changes for name, space in sorted(runtime.spaces.items()) if (changes := space.changes())

@@ -284,6 +284,7 @@ class Town:
         self._check()
 
     def _check(self) -> None:
+        """The invariants hold in the committed state, as it will be read."""
         broken = self.app.broken_invariants(self.state)
         assert not broken, f"broken: {', '.join(broken)}"
 

@@ -205,6 +205,15 @@ class Runtime:
         handler.function(self.modules[handler.module], context, **arguments)
         self.leave()
 
+    def broken_invariants(self) -> list[str]:
+        """``module.invariant`` of each that does not hold now. Looks at every row."""
+        return [
+            f"{name}.{invariant}"
+            for name, module in sorted(self.modules.items())
+            for invariant in module.declaration.invariants
+            if not getattr(module, invariant)()
+        ]
+
     def attempt(self, what: str, work: Callable[[], None]) -> str:
         """*work* is done and "" is returned, or nothing changed and its code is. Used weight stays used.
 

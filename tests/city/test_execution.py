@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from city.modules.coin import Coin
 from city.sdk import module_address
 from city.sdk.refusal import FAULT
 from city.testing import Town
@@ -177,6 +178,16 @@ def test_a_node_with_older_code_than_the_towns_state_stops(town: Town, monkeypat
     without.state = town.state
     with pytest.raises(EngineFault, match="installed is 0"):
         without.block()
+
+
+def test_a_devnet_can_stop_at_the_first_block_that_breaks_an_invariant(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town.app.check_invariants = True
+    town.block()
+    monkeypatch.setattr(Coin, "no_coin_is_lost_or_made", lambda self: False)
+    with pytest.raises(AssertionError, match=r"broken: coin\.no_coin_is_lost_or_made"):
+        town.app.execute(town.state, town._next_block(None)).end()
 
 
 def older(town: Town, module: str) -> None:
