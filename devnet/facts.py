@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,8 +111,8 @@ def _answer(result: Any) -> dict[str, Any]:
     return result
 
 
-async def all_facts(devnet: Devnet) -> list[NodeFacts]:
-    """Every node now, asked at the same time."""
+async def all_facts(nodes: Sequence[Node]) -> list[NodeFacts]:
+    """Each of *nodes* now, asked at the same time."""
     found: dict[str, NodeFacts] = {}
 
     async def ask(node: Node) -> None:
@@ -121,26 +121,26 @@ async def all_facts(devnet: Devnet) -> list[NodeFacts]:
         await observer.close()
 
     async with trio.open_nursery() as nursery:
-        for node in devnet.nodes:
+        for node in nodes:
             nursery.start_soon(ask, node)
-    return [found[node.name] for node in devnet.nodes]
+    return [found[node.name] for node in nodes]
 
 
 async def wait_until_ready(
-    devnet: Devnet,
+    nodes: Sequence[Node],
     *,
     height: int = READY_HEIGHT,
     seconds: float = READY_SECONDS,
     tell: Callable[[str], None] = lambda text: None,
 ) -> None:
-    """Every running node has decided *height*. Raises StartFailed after *seconds*, or as soon as a node ended."""
+    """Each of *nodes* answers and has decided *height*. Raises StartFailed after *seconds*, or as soon as one ended."""
     deadline = time.monotonic() + seconds
     told = ""
     while True:
-        heights = {facts.name: facts.height for facts in await all_facts(devnet)}
+        heights = {facts.name: facts.height for facts in await all_facts(nodes)}
         if all(found is not None and found >= height for found in heights.values()):
             return
-        for node in devnet.nodes:
+        for node in nodes:
             if not node.running():
                 raise StartFailed(f"{node.name} ended while it started:\n{tail(node.log)}")
         text = ", ".join(f"{name} {'…' if found is None else found}" for name, found in heights.items())
@@ -148,7 +148,7 @@ async def wait_until_ready(
             tell(f"heights: {text}")
             told = text
         if time.monotonic() > deadline:
-            logs = "\n".join(f"--- {node.name}\n{tail(node.log, 5)}" for node in devnet.nodes)
+            logs = "\n".join(f"--- {node.name}\n{tail(node.log, 5)}" for node in nodes)
             raise StartFailed(f"not every node reached height {height} in {seconds:.0f} s ({text})\n{logs}")
         await trio.sleep(POLL_SECONDS)
 

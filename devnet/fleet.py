@@ -63,13 +63,18 @@ def _wait_for_links(devnet: Devnet, process: Process, log: Path) -> None:
             time.sleep(0.02)
 
 
+def node_command(node: Node) -> list[str]:
+    """What runs *node*: the same command as an operator's."""
+    return [sys.executable, "-m", "node.cli.main", "start", "--home", node.home]
+
+
 def start_node(devnet: Devnet, number: int) -> Devnet:
     """Node *number* runs (its RPC may not answer yet). Raises NoDevnet if it runs already."""
     node = devnet.node(number)
     if node.running():
         raise NoDevnet(f"{node.name} runs already (pid {node.process.pid if node.process else '?'})")
     process = start(
-        [sys.executable, "-m", "node.cli.main", "start", "--home", node.home],
+        node_command(node),
         environment=environment_of(number),
         log=node.log,
     )

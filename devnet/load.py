@@ -154,6 +154,8 @@ class Plan:
     seconds: float
     active: int = 1_000
     """Accounts that take part."""
+    with_results: bool = True
+    """Whether each block's results are asked for; without, all that is in a block counts as committed."""
 
 
 async def run(devnet: Devnet, plan: Plan, *, tell: Callable[[str], None] = lambda text: None) -> dict[str, object]:
@@ -177,7 +179,11 @@ async def run_signed(
     """`run`, for *transactions* that are signed already."""
     ledger = Ledger()
     urls = [node.rpc for node in devnet.nodes]
-    follower = Follower(await _next_height(urls), lambda block: ledger.block(block, now=trio.current_time()))
+    follower = Follower(
+        await _next_height(urls),
+        lambda block: ledger.block(block, now=trio.current_time()),
+        with_results=plan.with_results,
+    )
     sender = Sender(ledger, urls)
     try:
         async with trio.open_nursery() as nursery:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import trio
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -52,9 +51,13 @@ async def _observed(devnet: Devnet, observers: dict[str, Observer]) -> list[Node
 
 def table(rows: Sequence[NodeFacts]) -> Table:
     """*rows* as a table for a terminal."""
-    shown = Table(caption="Ctrl-C stops all nodes; from another shell: allting devnet kill 2, start 2, logs 2, load …")
-    shown.box = SIMPLE
-    for title in ("node", "state", "height", "round", "peers", "waiting", "block time", "tx/s", "RPC"):
+    shown = Table(
+        box=None,
+        padding=(0, 1),
+        pad_edge=False,
+        caption="Ctrl-C stops all nodes; from another shell: allting devnet kill 2, start 2, logs 2, load …",
+    )
+    for title in ("node", "state", "height", "round", "peers", "waiting", "block\ntime", "tx/s", "RPC"):
         shown.add_column(title, justify="left" if title in ("node", "state", "RPC") else "right", no_wrap=True)
     for row in rows:
         state = f"[{COLOURS[row.state]}]{row.state}[/]"

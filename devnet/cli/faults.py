@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import click
 import trio
 
 from devnet import fleet, links, record
-from devnet.cli.group import devnet, directory_option, report_stubborn
+from devnet.cli.group import devnet, directory_option, json_option, report_stubborn, tell
+from devnet.facts import wait_until_ready
 
 number_argument = click.argument("number", type=click.IntRange(0))
 
@@ -20,58 +22,77 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> 
         raise click.BadParameter(f"“{value}” is no list of node numbers such as 0,1") from None
 
 
+def _names(numbers: list[int]) -> str:
+    return ", ".join(f"node{number}" for number in numbers)
+
+
+numbers_argument = click.argument("numbers", callback=_numbers)
+
+
 @devnet.command()
 @directory_option
-@click.argument("numbers", callback=_numbers)
-def kill(directory: Path, numbers: list[int]) -> None:
+@numbers_argument
+@json_option
+def kill(directory: Path, numbers: list[int], as_json: bool) -> None:
     """Kill nodes without warning (SIGKILL), as a power cut would; several (0,1,2) in the same instant."""
     with record.changing(directory):
-        fleet.kill_nodes(record.load(directory), numbers)
+        net = fleet.kill_nodes(record.load(directory), numbers)
+    tell(net, f"killed {_names(numbers)}", as_json=as_json)
 
 
 @devnet.command()
 @directory_option
 @number_argument
-def stop(directory: Path, number: int) -> None:
+@json_option
+def stop(directory: Path, number: int, as_json: bool) -> None:
     """Stop a node in good order (SIGTERM) and wait until it is gone."""
     with record.changing(directory):
         net, went = fleet.stop_node(record.load(directory), number)
     report_stubborn([] if went else [net.node(number).name])
+    tell(net, f"stopped {_names([number])}", as_json=as_json)
 
 
 @devnet.command()
 @directory_option
-@click.argument("numbers", callback=_numbers)
-def start(directory: Path, numbers: list[int]) -> None:
-    """Start nodes again that were stopped or killed."""
+@numbers_argument
+@json_option
+def start(directory: Path, numbers: list[int], as_json: bool) -> None:
+    """Start nodes again that were stopped or killed (1, or 0,1,2), and wait until they answer."""
     with record.changing(directory):
         net = fleet.start_links(record.load(directory))
         for number in numbers:
             net = fleet.start_node(net, number)
+    trio.run(functools.partial(wait_until_ready, [net.node(number) for number in numbers], height=0))
+    tell(net, f"started {_names(numbers)}", as_json=as_json)
 
 
 @devnet.command()
 @directory_option
 @number_argument
-def pause(directory: Path, number: int) -> None:
+@json_option
+def pause(directory: Path, number: int, as_json: bool) -> None:
     """Make a node stand still (SIGSTOP), its connections open."""
     with record.changing(directory):
-        fleet.pause_node(record.load(directory), number)
+        net = fleet.pause_node(record.load(directory), number)
+    tell(net, f"paused {_names([number])}; go on with: allting devnet resume {number}", as_json=as_json)
 
 
 @devnet.command()
 @directory_option
 @number_argument
-def resume(directory: Path, number: int) -> None:
+@json_option
+def resume(directory: Path, number: int, as_json: bool) -> None:
     """Let a paused node go on (SIGCONT)."""
     with record.changing(directory):
-        fleet.resume_node(record.load(directory), number)
+        net = fleet.resume_node(record.load(directory), number)
+    tell(net, f"resumed {_names([number])}", as_json=as_json)
 
 
 @devnet.command()
 @directory_option
 @click.argument("groups")
-def split(directory: Path, groups: str) -> None:
+@json_option
+def split(directory: Path, groups: str, as_json: bool) -> None:
     """Let nodes talk only within their group: split 0,1/2,3. Needs up --faults."""
     net = record.load(directory)
     try:
@@ -80,14 +101,17 @@ def split(directory: Path, groups: str) -> None:
     except ValueError as error:
         raise click.BadParameter(f"“{groups}”: {error}; write it as 0,1/2,3") from None
     fleet.set_links(net, settings)
+    tell(net, f"split {groups}; mend it with: allting devnet heal", as_json=as_json)
 
 
 @devnet.command()
 @directory_option
-def heal(directory: Path) -> None:
+@json_option
+def heal(directory: Path, as_json: bool) -> None:
     """Make all links whole and fast again."""
     net = record.load(directory)
     fleet.set_links(net, links.healed([node.number for node in net.nodes]))
+    tell(net, "all links are whole", as_json=as_json)
 
 
 @devnet.command()
@@ -95,12 +119,14 @@ def heal(directory: Path) -> None:
 @click.option("--delay-ms", type=click.IntRange(0, 60_000), default=0, show_default=True, help="One way, each link.")
 @click.option("--bytes-per-second", type=click.IntRange(0), default=0, help="Of each link; 0: no limit.")
 @click.option("--node", "number", type=click.IntRange(0), default=None, help="Only links from and to this node.")
-def slow(directory: Path, delay_ms: int, bytes_per_second: int, number: int | None) -> None:
+@json_option
+def slow(directory: Path, delay_ms: int, bytes_per_second: int, number: int | None, as_json: bool) -> None:
     """Delay links and bound their speed. Needs up --faults; undone by heal."""
     net = record.load(directory)
     names = links.healed([node.number for node in net.nodes])
     chosen = [name for name in names if number is None or str(number) in name.split(">")]
     fleet.set_links(net, {name: {"delay_ms": delay_ms, "bytes_per_second": bytes_per_second} for name in chosen})
+    tell(net, f"{len(chosen)} links: {delay_ms} ms, {bytes_per_second or 'any number of'} bytes/s", as_json=as_json)
 
 
 @devnet.command()

@@ -13,7 +13,7 @@ from devnet.fleet import StartFailed
 from devnet.follow import Disagreement
 from devnet.http import Refusal, Unreachable
 from devnet.processes import StillRunning
-from devnet.record import NoDevnet
+from devnet.record import FILE, Devnet, NoDevnet
 from node.genesis import BadGenesis
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -75,3 +75,8 @@ class Say:
 def report_stubborn(names: list[str]) -> None:
     if names:
         click.echo(f"had to be killed, SIGTERM did not end them in time: {', '.join(names)}", err=True)
+
+
+def tell(net: Devnet, text: str, *, as_json: bool) -> None:
+    """What a command did: *text* for people, or ``devnet.json`` for programs."""
+    click.echo((net.directory / FILE).read_text().strip() if as_json else text)

@@ -15,7 +15,7 @@ import trio
 from rich.console import Console
 
 from devnet import fleet, homes, record, view
-from devnet.cli.group import Say, devnet, directory_option, json_option, report_stubborn
+from devnet.cli.group import Say, devnet, directory_option, json_option, report_stubborn, tell
 from devnet.facts import READY_HEIGHT, NodeFacts, all_facts, wait_until_ready
 from devnet.fleet import StartFailed
 from devnet.record import Devnet, NoDevnet
@@ -98,7 +98,7 @@ async def _until_ready(net: Devnet, say: Say) -> None:
         async with trio.open_nursery() as nursery:
             if sleeps(net):
                 nursery.start_soon(functools.partial(wake, net, height=READY_HEIGHT))
-            await wait_until_ready(net, tell=say)
+            await wait_until_ready(net.nodes, tell=say)
             nursery.cancel_scope.cancel()
     except* StartFailed as group:
         raise group.exceptions[0] from None
@@ -182,7 +182,7 @@ async def _cancel_on_signal(signals: Any, scope: trio.CancelScope) -> None:
 @json_option
 def status(directory: Path, as_json: bool) -> None:
     """What each node says of itself."""
-    rows: list[NodeFacts] = trio.run(all_facts, record.load(directory))
+    rows: list[NodeFacts] = trio.run(all_facts, record.load(directory).nodes)
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
     else:
@@ -191,7 +191,9 @@ def status(directory: Path, as_json: bool) -> None:
 
 @devnet.command()
 @directory_option
-def down(directory: Path) -> None:
+@json_option
+def down(directory: Path, as_json: bool) -> None:
     """Stop every process of the devnet; its chain stays for the next `up`."""
     with record.changing(directory):
         report_stubborn(fleet.down(record.load(directory)))
+    tell(record.load(directory), "all nodes are stopped", as_json=as_json)
