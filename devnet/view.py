@@ -53,7 +53,7 @@ def table(rows: Sequence[NodeFacts]) -> Table:
     """*rows* as a table for a terminal."""
     shown = Table(
         box=None,
-        padding=(0, 1),
+        padding=(0, 1, 0, 0),
         pad_edge=False,
         caption="Ctrl-C stops all nodes; from another shell: allting devnet kill 2, start 2, logs 2, load …",
     )
