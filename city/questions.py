@@ -1,5 +1,8 @@
 """Queries: asked of a state, or answered from proved entries alone.
 
+Beside those that a module declares there are ``module/params`` (its parameters as they are now), and
+``module/table/name`` (the row of a key in any table).
+
 A query that can be proved needs no declaration: it is run once over nothing, to see which entries it looks at, and once
 over the proved values of exactly those. One that scans, or whose entries depend on what others hold, says that it can't
 be proved.
@@ -10,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from city.sdk.declare import Role
+from city.sdk.declare import PARAMS_QUERY, Role
 from city.sdk.forms import BadJson, Forms
 from city.sdk.keys import part_types
 from city.sdk.refusal import Refused
@@ -67,7 +70,7 @@ class Proved:
 
 
 class Questions:
-    """The queries of a town's modules: ``coin/balance``, and ``coin/table/balances`` for the entry of any table."""
+    """The queries of a town's modules."""
 
     def __init__(self, registry: Registry, forms: Forms) -> None:
         self._forms = forms
@@ -114,6 +117,9 @@ class Questions:
             raise QueryRefused(UNKNOWN, f"there is no module {module}; there are {', '.join(sorted(self._modules))}")
         if name.startswith(f"{TABLE}/"):
             return self._entry(module, declared.tables, name.removeprefix(f"{TABLE}/"), args)
+        if name == PARAMS_QUERY and declared.params:
+            self._read(lambda: self._forms.read_no_arguments(args))
+            return lambda runtime: {param: getattr(runtime.modules[module], param) for param in declared.params}
         handler = declared.queries.get(name)
         if handler is None:
             raise QueryRefused(UNKNOWN, f"{module} has no query {name}; there are {', '.join(declared.queries)}")

@@ -7,6 +7,7 @@ import json
 import typing
 from typing import Any
 
+from city.sdk.declare import PARAMS_QUERY
 from city.sdk.forms import Forms
 from city.sdk.keys import part_types
 from city.sdk.module import Declaration, EventKind, Handler
@@ -36,7 +37,10 @@ def describe_module(declared: Declaration, forms: Forms) -> dict[str, Any]:
         "text": declared.text,
         "uses": sorted(used.name for used in declared.uses.values()),
         "messages": {name: _message(handler, forms) for name, handler in declared.messages.items()},
-        "queries": {name: _query(handler, forms) for name, handler in declared.queries.items()},
+        "queries": {
+            **{name: _query(handler, forms) for name, handler in declared.queries.items()},
+            **_params_query(declared),
+        },
         "tables": {
             name: {
                 "key": [forms.of(part).schema for part in part_types(table.key_type)],
@@ -81,6 +85,24 @@ def _query(handler: Handler, forms: Forms) -> dict[str, Any]:
         "path": f"{handler.module}/{handler.name}",
         "args": forms.schema_of_arguments(handler.signature),
         "result": forms.of(handler.signature.returns).schema,
+    }
+
+
+def _params_query(declared: Declaration) -> dict[str, Any]:
+    """The query that every module with parameters answers without declaring it."""
+    if not declared.params:
+        return {}
+    properties = {
+        name: {"type": "integer", "minimum": param.low, "maximum": param.high}
+        for name, param in declared.params.items()
+    }
+    return {
+        PARAMS_QUERY: {
+            "text": "The parameters as they are now.",
+            "path": f"{declared.name}/{PARAMS_QUERY}",
+            "args": {"type": "object", "properties": {}, "required": [], "additionalProperties": False},
+            "result": {"type": "object", "title": "Parameters", "properties": properties},
+        }
     }
 
 

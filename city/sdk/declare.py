@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
-from city.sdk.keys import table_prefix
+from city.sdk.keys import encode_part, table_prefix
 from city.sdk.table import Cell, Table
 from city.sdk.values import reader_of, writer_of
 
@@ -18,6 +18,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 M = TypeVar("M")
 PARAM_TABLE = "param"
 """Where each module keeps the parameters that differ from their defaults."""
+PARAMS_QUERY = "params"
+"""The query that every module with parameters answers without declaring it."""
 MARK = "__declared__"
 
 
@@ -113,7 +115,7 @@ class Param:
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
-        self.key = table_prefix(PARAM_TABLE) + name.encode("ascii")
+        self.key = table_prefix(PARAM_TABLE) + encode_part(name)
 
     def __get__(self, module: Module, owner: type) -> int:
         """Its value now."""

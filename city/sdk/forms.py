@@ -80,6 +80,11 @@ class Forms:
                 raise BadJson(_at(where, argument.name), "is missing")
         return values
 
+    def read_no_arguments(self, given: object, where: str = "") -> None:
+        """Raises BadJson unless *given* is an object with nothing in it."""
+        if given != {}:
+            raise BadJson(where, "expected no arguments")
+
     def write_arguments(self, signature: Signature, values: Mapping[str, Any]) -> dict[str, Any]:
         """The reverse of `read_arguments`."""
         return {a.name: self.of(a.type).write(values[a.name]) for a in signature.arguments if a.name in values}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from city.sdk.declare import MARK, PARAM_TABLE, Mark, Param, Role, Uses
+from city.sdk.declare import MARK, PARAM_TABLE, PARAMS_QUERY, Mark, Param, Role, Uses
 from city.sdk.refusal import Refusal
 from city.sdk.signature import Signature
 from city.sdk.space import Space
@@ -149,7 +149,7 @@ def _declaration_of(cls: type[Module]) -> Declaration:
 
 
 def _declare(declared: Declaration, name: str, value: object) -> None:
-    if name == PARAM_TABLE and isinstance(value, Stored):
+    if (name == PARAM_TABLE and isinstance(value, Stored)) or name == PARAMS_QUERY:
         raise TypeError(f"{declared.name}.{name}: the name is taken by the module's parameters")
     if isinstance(value, Table):
         declared.tables[name] = value

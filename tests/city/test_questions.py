@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from city.sdk import DAY_MS
 from city.testing import Town
 from consensus.application import QueryRefused
 from tests.city.trouble import Deep, Trouble
@@ -44,6 +45,17 @@ def test_any_entry_of_any_table_can_be_asked_for_and_proved(town: Town) -> None:
     town.govern("identity.grant", account=anna, role="guide")
     key = [anna.text, "guide"]
     assert proved(town, "identity/table/roles", key=key) == town.query("identity/table/roles", key=key)
+
+
+def test_parameters_can_be_asked_for_and_proved(town: Town) -> None:
+    assert town.query("tools/params") == {"loan_ms": 14 * DAY_MS, "late_fee": 5}
+    town.govern("governance.set_param", module="tools", name="late_fee", value=7)
+    assert proved(town, "tools/params") == {"loan_ms": 14 * DAY_MS, "late_fee": 7}
+    assert town.query_refused("tools/params", name="late_fee") == "query.bad_arguments"
+    assert town.query_refused("identity/params") == "query.unknown"
+    described = town.app.describe()["modules"]
+    assert described["tools"]["queries"]["params"]["result"]["properties"]["late_fee"]["maximum"] == 1_000
+    assert "params" not in described["identity"]["queries"]
 
 
 @pytest.mark.parametrize("path", ["coin/accounts", "validators/validator_set", "tools/shelf"])

@@ -81,6 +81,14 @@ def test_the_place_of_parameters_is_taken() -> None:
             name, version = "rows", 1
             param = Table(int, U63)
 
+    with pytest.raises(TypeError, match=r"rows\.params: the name is taken"):
+
+        class Other(Module):
+            """Would hide its parameters."""
+
+            name, version = "rows", 1
+            params = Table(int, U63)
+
 
 def test_a_key_of_another_size_is_a_defect(shed: Shed) -> None:
     shed.owners[b"a" * 20] = 1
