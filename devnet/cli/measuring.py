@@ -52,7 +52,13 @@ def bench_command(directory: Path, validators: int, runs: int, seconds: float, a
     with record.changing(directory):
         if _runs(directory):
             say(f"a devnet runs in {directory} and takes its share of the machine; better: allting devnet down")
-        plan = bench.Plan(validators=validators, runs=runs, seconds=seconds)
+        plan = bench.Plan(
+            validators=validators,
+            runs=runs,
+            seconds=seconds,
+            latency_seconds=max(3.0, seconds * 0.75),
+            empty_seconds=max(2.0, seconds * 0.5),
+        )
         figures = bench.bench(_free_folder(directory / "bench"), plan, say)
     click.echo(json.dumps(figures, indent=1) if as_json else _table_of(figures))
 
