@@ -24,12 +24,12 @@ class RpcMetrics:
         )
         self._by_method: dict[str, Counter] = {}
 
-    def called(self, method: str) -> None:
-        """One more call of *method*, which must be a known name: labels are bounded."""
+    def called(self, method: str, times: int = 1) -> None:
+        """*times* more calls of *method*, which must be a known name: labels are bounded."""
         counter = self._by_method.get(method)
         if counter is None:
             counter = self._by_method[method] = self._calls.labels(method)
-        counter.inc()
+        counter.inc(times)
 
     def refused(self, code: str) -> None:
         """One more request was refused with *code*."""

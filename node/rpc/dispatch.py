@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -93,9 +94,10 @@ class Dispatcher:
 
     async def _broadcast(self, calls: Sequence[Call]) -> list[dict[str, Any]]:
         """The answers to *calls*, with one submission of all their transactions."""
+        for name, times in Counter(call.method for call in calls).items():
+            self._metrics.called(name, times)
         entries: list[Broadcast | RpcError] = []
         for call in calls:
-            self._metrics.called(call.method)
             try:
                 entries.append(self._entry(call))
             except RpcError as error:

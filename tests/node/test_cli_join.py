@@ -136,6 +136,6 @@ def test_peers_that_do_not_answer_are_said_not_to(
         raise NobodyAnswered("none of the peers answered")
 
     monkeypatch.setattr(running, "fetch_genesis", nobody)
-    monkeypatch.setattr(running.node_log, "configure", lambda **_: None)  # it would outlive this test's streams
+    monkeypatch.setattr("node.log.configure", lambda **_: None)  # it would outlive this test's streams
     assert ends("join", link(), "--home", str(tmp_path / "new")) == 1
     assert "none of the peers answered" in capsys.readouterr().err
