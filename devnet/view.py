@@ -16,6 +16,9 @@ REFRESH_SECONDS = 0.5
 PLAIN_SECONDS = 5.0
 """Between plain lines."""
 
+WAITING = -1
+"""The round of a node that waits for something to decide."""
+
 COLOURS = {"running": "green", "paused": "yellow", "silent": "red", "stopped": "dim"}
 
 
@@ -84,7 +87,7 @@ def _numbers(row: NodeFacts) -> list[str]:
     """Height, round, peers, waiting, block time, rate."""
     return [
         _text(row.height),
-        _text(row.round),
+        _text(row.round if row.round != WAITING else None),
         _text(row.peers),
         _text(row.waiting),
         "–" if row.block_time_ms is None else f"{row.block_time_ms / 1000:.2f} s",
