@@ -7,6 +7,7 @@ from pathlib import Path
 
 import trio
 
+from consensus.application import EngineFault
 from node import log as node_log
 from node.cli.screen import Failed
 from node.consensus_driver import NodeStopped
@@ -18,8 +19,9 @@ from node.signer import SignerStateDamaged, SignerStateMissing
 from node.store import StoreFailed, StoreInUse
 from node.wal import WalDamaged
 
-SENTENCES: dict[type[Exception], str] = {
+SENTENCES: dict[type[BaseException], str] = {
     NodeStopped: "node.stopped",
+    EngineFault: "node.fault",
     StoreInUse: "node.in_use",
     StoreFailed: "node.store",
     PortInUse: "node.port_in_use",
@@ -35,7 +37,7 @@ def run(home: Path) -> None:
     """The node of *home* has run until it was told to stop. Raises Failed with the reason if it stopped by itself."""
     try:
         trio.run(run_node, home)
-    except Exception as error:
+    except (Exception, EngineFault, BaseExceptionGroup) as error:
         raise _said(error) from error
 
 
@@ -49,7 +51,7 @@ def fetch(terms: Terms) -> bytes:
         raise _said(error) from error
 
 
-def _said(error: Exception) -> BaseException:
+def _said(error: BaseException) -> BaseException:
     """*error* as a Failed if its family has a text for people, else its first cause as it is."""
     first = _cause(error)
     for family, code in SENTENCES.items():

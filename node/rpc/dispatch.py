@@ -10,11 +10,13 @@ from typing import Any
 
 import structlog
 
+from consensus.application import EngineFault
 from node.metrics import RpcMetrics
 from node.rpc.errors import Internal, MethodNotFound, RpcError
 from node.rpc.methods import Method, collect
 from node.rpc.protocol import Broken, Call, failure, parse, success, to_json
 from node.rpc.transactions import COMMIT_WAIT_MS, Broadcast, TransactionMethods
+from node.store import StoreFailed
 
 _log = structlog.get_logger("rpc")
 _WAIT_MS = {"broadcast_tx_async": None, "broadcast_tx_sync": None, "broadcast_tx_commit": COMMIT_WAIT_MS}
@@ -89,6 +91,8 @@ class Dispatcher:
             return await method.handler(**method.parameters.read(params))
         except RpcError:
             raise
+        except StoreFailed as error:  # the disk is no stranger's fault, and no node goes on without it
+            raise EngineFault(str(error)) from error
         except Exception as error:  # a defect in answering a stranger must not end the node; faults of the engine do
             raise _internal(name, error) from error
 
@@ -105,6 +109,8 @@ class Dispatcher:
         good = [entry for entry in entries if isinstance(entry, Broadcast)]
         try:
             outcomes = iter(await self._transactions.broadcast(good) if good else ())
+        except StoreFailed as error:
+            raise EngineFault(str(error)) from error
         except Exception as error:  # noqa: BLE001 - as in `call`
             outcomes = iter([_internal("broadcast", error)] * len(good))
         answers = []

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import structlog
 import trio
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
@@ -13,6 +14,7 @@ from starlette.routing import Route, Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from consensus.application import EngineFault
 from node.config import split_host_port
 from node.metrics import CONTENT_TYPE, RpcMetrics, node_registry
 from node.rpc import openrpc
@@ -32,6 +34,8 @@ from node.rpc.queries import QueryMethods
 from node.rpc.transactions import TransactionMethods
 from node.rpc.websocket import Connection, SubscriptionMethods
 from node.services import Services
+
+_log = structlog.get_logger("rpc")
 
 JSON_TYPE = "application/json"
 UNREADABLE_BY_GET = frozenset(
@@ -169,6 +173,8 @@ class RpcServer:
                 send=socket.send,
                 charge=lambda calls, size: self._limits.take(_client(socket), calls=calls, size=size),
             ).run()
+        except BaseExceptionGroup as group:
+            _tell(group)
         finally:
             self._websockets -= 1
 
@@ -179,6 +185,21 @@ class RpcServer:
     def _refusal(self, error: RpcError, *, status: int | None = None) -> Response:
         self._metrics.refused(error.code)
         return _json(failure(None, error), status=error.http_status if status is None else status)
+
+
+def _tell(group: BaseExceptionGroup[BaseException]) -> None:
+    """A defect that ended a WebSocket is in the log. Raises faults of the engine bare, since Hypercorn eats groups."""
+    faults = group.subgroup(EngineFault)
+    while isinstance(faults, BaseExceptionGroup):
+        first = faults.exceptions[0]
+        if not isinstance(first, BaseExceptionGroup):
+            raise first from group
+        faults = first
+    defects, rest = group.split(Exception)
+    if defects is not None:
+        _log.error("rpc_defect", method="websocket", exc_info=defects)
+    if rest is not None:
+        raise rest
 
 
 class LastWords(Response):

@@ -13,7 +13,9 @@ import pytest
 import trio
 import trio.testing
 
+from consensus.application import EngineFault
 from node.rpc.errors import InvalidParams
+from node.store import StoreFailed
 from tests.node.served import Served, served, text
 
 
@@ -207,3 +209,20 @@ async def test_websockets_are_bounded_and_only_for_named_hosts(
                 assert (await late.message())["type"] == "websocket.http.response.start"
                 code = json.loads((await late.message())["body"])["error"]["data"]["code"]
             assert code == ("rpc.foreign_host" if host == "evil.example" else "rpc.limited")
+
+
+async def test_a_disk_that_fails_stops_the_node_over_a_websocket_too(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def failing() -> None:
+        raise StoreFailed("the disk is full")
+
+    async def ask() -> None:
+        async with served(tmp_path) as town:
+            object.__setattr__(town.server.dispatcher.methods["health"], "handler", failing)
+            async with connected(town) as reader:
+                await reader.call("health")
+
+    with pytest.raises(BaseExceptionGroup) as stopped:
+        await ask()
+    assert stopped.value.subgroup(EngineFault) is not None

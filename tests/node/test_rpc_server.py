@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio.testing
 
+from consensus.application import EngineFault
+from node.store import StoreFailed
 from tests.node.served import served
 
 
@@ -117,3 +120,16 @@ async def test_a_defect_in_a_method_is_an_internal_error_and_the_node_goes_on(
         assert answer["error"]["data"]["code"] == "rpc.internal"
         assert "inner detail" not in json.dumps(answer)
         assert "result" in await town.post({"jsonrpc": "2.0", "id": 1, "method": "status"})
+
+
+async def test_a_disk_that_fails_stops_the_node_instead_of_being_an_answer(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with served(tmp_path) as town:
+
+        async def failing() -> None:
+            raise StoreFailed("the disk is full")
+
+        object.__setattr__(town.server.dispatcher.methods["health"], "handler", failing)
+        with pytest.raises(EngineFault, match="disk is full"):
+            await town.post({"jsonrpc": "2.0", "id": 1, "method": "health"})
