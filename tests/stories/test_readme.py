@@ -24,6 +24,8 @@ await() { for _ in $(seq 120); do if "$@" >/dev/null 2>&1; then return; fi; slee
 """
 """The shell of a reader who has activated the environment, and who waits where the text tells to."""
 
+BALLOT_MS = 10_000
+
 JOIN = """\
 allting join "$LINK" --home newcomer >join.log 2>&1 &
 trap 'kill $(jobs -p)' EXIT
@@ -36,10 +38,10 @@ await validates
 
 
 def script() -> str:
-    """All marked blocks of the README as one shell script, in order."""
+    """All marked blocks of the README as one shell script, in order; the longer ballots that it votes for are shorter."""
     parts = [PRELUDE]
     for block in BLOCK.finditer((ROOT / "README.md").read_text()):
-        text = block["text"].replace(". .venv/bin/activate\n", "")
+        text = block["text"].replace(". .venv/bin/activate\n", "").replace('"value": 30000', f'"value": {BALLOT_MS}')
         match block["story"], block["language"]:
             case "citizen, refused", _:
                 parts.append(f"if {text.partition('#')[0].strip()}; then echo 'this vote must be refused'; exit 1; fi")
@@ -60,7 +62,7 @@ def script() -> str:
 def test_what_the_readme_says_works(network: Network) -> None:
     folder = network.directory.parent
     network.directory = folder / ".devnet"
-    network.up()
+    network.up("--set", f"governance.voting_period_ms={BALLOT_MS}")
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
