@@ -38,7 +38,7 @@ await validates
 
 
 def script() -> str:
-    """All marked blocks of the README as one shell script, in order; the longer ballots that it votes for are shorter."""
+    """All marked blocks of the README as one shell script, in order, with shorter ballots."""
     parts = [PRELUDE]
     for block in BLOCK.finditer((ROOT / "README.md").read_text()):
         text = block["text"].replace(". .venv/bin/activate\n", "").replace('"value": 30000', f'"value": {BALLOT_MS}')
