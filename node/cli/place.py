@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import json
 import os
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
@@ -28,6 +30,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_HOME = "~/.allting"
 DEFAULT_APPLICATION = "town"
 DEVNET_FILE = "devnet.json"
+DIAL_SECONDS = 0.5
 OPERATOR = "operator"
 """What init calls the account of a new chain's first person."""
 PASSWORD_VARIABLE = "ALLTING_PASSWORD"
@@ -49,7 +52,7 @@ class Place:
 
     @property
     def url(self) -> str:
-        """The node's RPC: as given, else that of the home, else that of the first node of the devnet in the folder."""
+        """The node's RPC: as given, else that of the home, else of the first node of a devnet here that listens."""
         if self.node is not None:
             return self.node
         if self.home.config.exists():
@@ -58,7 +61,8 @@ class Place:
             return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
         devnet = self.path / DEVNET_FILE
         if devnet.exists():
-            return str(json.loads(devnet.read_bytes())["nodes"][0]["rpc"])
+            urls = [str(node["rpc"]) for node in json.loads(devnet.read_bytes())["nodes"]]
+            return next((url for url in urls if _listens(url)), urls[0])
         raise Mistake(f"there is no node in {self.path}: give --node URL, or --home of a node (allting init makes one)")
 
     def client(self) -> Client:
@@ -138,6 +142,16 @@ class Place:
             if text in self.account_names():
                 return self.account(text).address
             raise Mistake(f"{text!r} is neither an account here nor an address: {error}") from None
+
+
+def _listens(url: str) -> bool:
+    """Whether something accepts connections at *url* of this machine."""
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 80), timeout=DIAL_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def new_account_path(place: Place, name: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from consensus.address import to_text
 from consensus.signing import public_key
 from consensus.transaction import Transaction
 from node.cli.main import main
+from node.cli.place import Place
 from node.config import Config
 from node.genesis import GenesisFile
 from node.home import Home
@@ -221,3 +223,23 @@ def test_a_node_of_another_chain_is_not_spoken_to(cli: Cli, monkeypatch: pytest.
     monkeypatch.setattr("node.cli.place.Client", lambda url: stub)
     arguments = ("tx", "coin", "send", "--to", "operator", "--amount", "3", "--from", "operator")
     assert "on the chain other" in cli(*arguments, code=2)
+
+
+def test_in_the_folder_of_a_devnet_the_first_node_that_listens_is_asked(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as dead:
+        gone = f"http://127.0.0.1:{dead.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        alive = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        (tmp_path / "devnet.json").write_text(json.dumps({"nodes": [{"rpc": gone}, {"rpc": alive}]}))
+        assert Place(tmp_path, None).url == alive
+    assert Place(tmp_path, None).url == gone
+    assert Place(tmp_path, "http://elsewhere").url == "http://elsewhere"
+
+
+def test_the_keys_of_a_devnet_serve_each_of_its_nodes(tmp_path: Path) -> None:
+    (tmp_path / "devnet.json").write_text("{}")
+    for name in ("bjorn", "anna"):
+        KeyFile.create("account").write(tmp_path / "keys" / "accounts" / f"{name}.json")
+    place = Place(tmp_path / "node0", None)
+    assert set(place.account_names()) == {"anna", "bjorn"}
+    assert place.only_account() == "anna"
