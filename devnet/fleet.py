@@ -84,7 +84,13 @@ def start_node(devnet: Devnet, number: int) -> Devnet:
 def stop_node(devnet: Devnet, number: int) -> tuple[Devnet, bool]:
     """Node *number* is gone after SIGTERM; whether it went by itself within its time."""
     node = devnet.node(number)
-    went = node.process.stop() if node.process is not None else True
+    if node.process is not None:
+        node.process.ask_to_stop()
+    return _ended(devnet, node)
+
+
+def _ended(devnet: Devnet, node: Node) -> tuple[Devnet, bool]:
+    went = node.process.await_end() if node.process is not None else True
     return _changed(devnet, dataclasses.replace(node, process=None, paused=False)), went
 
 
@@ -138,13 +144,11 @@ def down(devnet: Devnet) -> list[str]:
     """No process of the devnet is left. Names of nodes that SIGTERM did not end in time, and that were killed."""
     running = [node for node in devnet.nodes if node.process is not None]
     for node in running:
-        assert node.process is not None
-        if node.process.alive():  # all at once: they go together, rather than one waiting for the other
-            os.kill(node.process.pid, signal.SIGTERM)
-            os.kill(node.process.pid, signal.SIGCONT)
+        if node.process is not None:
+            node.process.ask_to_stop()  # all at once: they go together, rather than one waiting for the other
     stubborn: list[str] = []
     for node in running:
-        devnet, went = stop_node(devnet, node.number)
+        devnet, went = _ended(devnet, node)
         if not went:
             stubborn.append(node.name)
     if devnet.links is not None and devnet.links.process is not None:

@@ -56,13 +56,19 @@ class Process:
 
     def stop(self, *, wait_seconds: float = TERM_WAIT_SECONDS) -> bool:
         """It is gone after SIGTERM; after *wait_seconds* it and its children are killed. Whether it went by itself."""
-        if not self.alive():
-            self.kill()  # children may have outlived it
-            return True
-        _send(self.pid, signal.SIGTERM)
-        _send(self.pid, signal.SIGCONT)  # a paused process cannot hear the other
-        went = self._wait(wait_seconds)
-        self.kill()
+        self.ask_to_stop()
+        return self.await_end(wait_seconds=wait_seconds)
+
+    def ask_to_stop(self) -> None:
+        """It has been sent SIGTERM, to be sent once: a second one would end it while it is tidying up."""
+        if self.alive():
+            _send(self.pid, signal.SIGTERM)
+            _send(self.pid, signal.SIGCONT)  # a paused process cannot hear the other
+
+    def await_end(self, *, wait_seconds: float = TERM_WAIT_SECONDS) -> bool:
+        """It is gone with its children, which after *wait_seconds* means killed. Whether it went by itself."""
+        went = self._wait(wait_seconds) if self.alive() else True
+        self.kill()  # children may have outlived it
         return went
 
     def cpu_seconds(self) -> float:
