@@ -11,11 +11,11 @@ import dataclasses
 import enum
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, cast
 
 from consensus.codec import BadMessage, Wire, decode, encode
 
@@ -245,6 +245,7 @@ def _record(kind: type) -> Shape:
     fields_of = _fields_getter(names)
     writers = tuple((place, shape.to_wire) for place, shape in enumerate(shapes) if shape.to_wire is not _same)
     readers = tuple((name, shape.from_wire) for name, shape in zip(names, shapes, strict=True))
+    build: Callable[[Iterable[Any]], Any] = constructor_of(kind)
 
     def to_wire(value: Any) -> Wire:
         items = fields_of(value)
@@ -258,16 +259,38 @@ def _record(kind: type) -> Shape:
     def from_wire(value: Any) -> Any:
         if type(value) is not tuple or len(value) != len(readers):
             raise BadMessage(f"expected {kind.__name__} as an array of {len(readers)}")
-        fields: dict[str, Any] = {}
-        name = ""
+        fields: list[Any] = []
         try:
-            for (name, read), item in zip(readers, value):  # noqa: B905 (equally long by the check above; a hot path)
-                fields[name] = read(item)
+            for (_, read), item in zip(readers, value):  # noqa: B905 (equally long by the check above; a hot path)
+                fields.append(read(item))
         except BadMessage as error:
-            raise BadMessage(f"{name}: {error}", error.code) from None
-        return kind(**fields)
+            raise BadMessage(f"{readers[len(fields)][0]}: {error}", error.code) from None
+        return build(fields)
 
     return Shape(to_wire, from_wire)
+
+
+def constructor_of(kind: type[T]) -> Callable[[Iterable[Any]], T]:
+    """Makes instances of dataclass *kind* from the values of its ``init`` fields, in order.
+
+    A frozen dataclass sets each field by a call of ``object.__setattr__``; where it has slots and computes nothing of
+    its own, they are filled directly, in half the time.
+    """
+    fields = dataclasses.fields(cast(Any, kind))
+    names = [field.name for field in fields if field.init]
+    slotted = all(name in kind.__dict__.get("__slots__", ()) for name in names)
+    if len(names) < len(fields) or not slotted or hasattr(kind, "__post_init__"):
+        return lambda values: kind(**dict(zip(names, values, strict=True)))
+    setters = [getattr(kind, name).__set__ for name in names]
+    new = object.__new__
+
+    def build(values: Iterable[Any]) -> T:
+        instance = new(kind)
+        for put, value in zip(setters, values):  # noqa: B905 (the caller's promise; a hot path)
+            put(instance, value)
+        return instance
+
+    return build
 
 
 def _fields_getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:

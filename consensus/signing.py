@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import nacl.bindings
 import nacl.exceptions
@@ -20,8 +21,19 @@ def sha256(data: bytes) -> bytes:
 
 def sign_bytes(kind: str, chain_id: str, body: object) -> bytes:
     """What is signed for *body*: bound to its domain and chain, so that it can't be replayed in another."""
+    return sign_bytes_over(kind, chain_id, encode(body))
+
+
+def sign_bytes_over(kind: str, chain_id: str, encoded: bytes) -> bytes:
+    """The same where the canonical bytes of the body are at hand."""
+    return _sign_head(kind, chain_id) + encoded
+
+
+@lru_cache(maxsize=64)
+def _sign_head(kind: str, chain_id: str) -> bytes:
+    """What stands before the body: the beginning of an array of three, and its first two items."""
     assert kind in KINDS, kind
-    return encode((f"allting/{kind}/1", chain_id, body))
+    return encode((f"allting/{kind}/1", chain_id, None))[:-1]
 
 
 def sign(seed: bytes, message: bytes) -> bytes:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 from consensus.codec import BadMessage, decode, encode
-from consensus.shape import U63, Address, Anything, Count, Length, PublicKey, Range, Signature, shape_of
-from consensus.signing import public_key, sha256, sign, sign_bytes
+from consensus.shape import U63, Address, Anything, Count, Length, PublicKey, Range, Signature, constructor_of, shape_of
+from consensus.signing import public_key, sha256, sign, sign_bytes, sign_bytes_over
 
 VERSION = 1
 MESSAGES_MAX = 16
@@ -74,10 +74,15 @@ class Transaction:
     """32 bytes, SHA-256 of `raw`."""
     message: bytes
     """What was signed (`Body.sign_bytes`)."""
+    derived: dict[object, Any] = field(default_factory=dict)
+    """What others compute from the bytes alone, by a key of their own: once for the pool, and for each execution."""
 
     @classmethod
-    def decode(cls, raw: bytes, *, bytes_max: int = 2**20) -> Transaction:
-        """The transaction whose canonical bytes are *raw*. Raises BadMessage; does not verify signatures."""
+    def decode(cls, raw: bytes, *, bytes_max: int = 2**20, id_: bytes | None = None) -> Transaction:
+        """The transaction whose canonical bytes are *raw*. Raises BadMessage; does not verify signatures.
+
+        *id_*: the SHA-256 of *raw*, where the caller has it already.
+        """
         fields = decode(raw, bytes_max=bytes_max)
         if type(fields) is not tuple or len(fields) != 10:
             raise BadMessage("a transaction is an array of 10 fields")
@@ -88,12 +93,20 @@ class Transaction:
         if len(signatures) != len(body.signers):
             raise BadMessage("one signature for each signer is needed", "bad_message.signers")
         _check_sender(body)
-        message = sign_bytes("tx", body.chain_id, fields[:9])
-        return cls(body, signatures, raw, sha256(raw), message)
+        # What is signed are the bytes themselves: an array of 9 instead of 10, without its last item.
+        signed = b"\x99" + raw[1 : len(raw) - _signatures_bytes(len(signatures))]
+        message = sign_bytes_over("tx", body.chain_id, signed)
+        return _NEW((body, signatures, raw, id_ or sha256(raw), message, {}))
 
 
+_NEW = constructor_of(Transaction)
 _BODY = shape_of(Body)
 _SIGNATURES = shape_of(Annotated[tuple[Signature, ...], Count(SIGNERS_MAX)])
+
+
+def _signatures_bytes(count: int) -> int:
+    """The length of an encoded array of *count* signatures: its header, and 66 bytes for each."""
+    return (1 if count < 16 else 3) + 66 * count
 
 
 def _check_sender(body: Body) -> None:

@@ -278,7 +278,7 @@ class Mempool:
         if known is not None:
             return known
         try:
-            transaction = self._bodies.get(identity) or self._gate.decode(raw)
+            transaction = self._bodies.get(identity) or self._gate.decode(raw, identity)
             admission = self._gate.admit(transaction)
             self._room.check(transaction, admission.sender, admission.next_nonce, admission.priority)
         except BadMessage as error:

@@ -38,9 +38,9 @@ class Gate:
         """The earliest time that the next block can have, by own clock and by rule."""
         return max(self._now_ms(), self.chain.time_ms + self.chain.params.block_delay_ms)
 
-    def decode(self, raw: bytes) -> Transaction:
+    def decode(self, raw: bytes, identity: bytes) -> Transaction:
         """The transaction in *raw*, of this chain. Raises BadMessage or Inadmissible (wrong chain)."""
-        transaction = Transaction.decode(raw, bytes_max=self.chain.params.transaction_bytes_max)
+        transaction = Transaction.decode(raw, bytes_max=self.chain.params.transaction_bytes_max, id_=identity)
         chain_id = transaction.body.chain_id
         if chain_id != self.chain.chain_id:
             raise Inadmissible("tx.wrong_chain", f"made for chain “{chain_id}”, this one is “{self.chain.chain_id}”")
@@ -49,7 +49,7 @@ class Gate:
     def decode_body(self, raw: bytes, identity: bytes) -> Transaction:
         """As `decode`, with the transaction named in what is raised."""
         try:
-            return self.decode(raw)
+            return self.decode(raw, identity)
         except BadMessage as error:
             raise BadMessage(f"transaction {identity.hex()}: {error}", error.code) from None
         except Inadmissible as error:

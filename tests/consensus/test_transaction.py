@@ -157,6 +157,12 @@ def test_several_may_sign() -> None:
     assert transaction.signatures == expected
 
 
+@pytest.mark.parametrize("count", [1, 15, SIGNERS_MAX])
+def test_what_is_signed_is_cut_out_of_the_bytes_whatever_the_number_of_signatures(count: int) -> None:
+    body = replace(BODY, signers=KEYS[:count])
+    assert body.signed(*SEEDS[:count]).message == body.sign_bytes()
+
+
 def test_signing_without_a_signer_s_seed_is_our_defect() -> None:
     """The caller has to bring all of them."""
     with pytest.raises(KeyError):
