@@ -8,6 +8,8 @@ inverted height (2⁶³ - 1 - height) begins below 80, and puts the newest versi
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import EllipsisType
+from typing import TypeAlias
 
 import lmdb
 
@@ -20,6 +22,11 @@ _AFTER_VERSIONS = b"\x80"
 _DELETED = b"\x00"
 _LIVE = b"\x01"
 _PAGE_FIRST, _PAGE_MAX = 16, 256
+VALUES_CACHED_MAX = 65_536
+"""About 15 MB."""
+
+_Key: TypeAlias = tuple[str, bytes]
+"""Module and key."""
 
 
 class StateGone(LookupError):
@@ -42,22 +49,69 @@ class StateHorizon:
         return f"{self.oldest} to {self.latest}"
 
 
+class LatestValues:
+    """Values of the latest state that were read or written last, in memory: accounts come back soon.
+
+    Two generations, so that what is used stays: the older one is forgotten when the younger one is full.
+    """
+
+    def __init__(self, count_max: int = VALUES_CACHED_MAX) -> None:
+        self._half = count_max // 2
+        self._young: dict[_Key, bytes | None] = {}
+        self._old: dict[_Key, bytes | None] = {}
+
+    def get(self, key: _Key) -> bytes | EllipsisType | None:
+        """The value of *key*, None if it is known to be absent; an ellipsis if nothing is known."""
+        value = self._young.get(key, ...)
+        if value is ...:
+            value = self._old.get(key, ...)
+            if value is not ...:
+                self.put(key, value)
+        return value
+
+    def put(self, key: _Key, value: bytes | None) -> None:
+        """*value* is that of *key* in the latest state."""
+        self._young[key] = value
+        if len(self._young) > self._half:
+            self._young, self._old = {}, self._young
+
+    def moved(self, changes: Changes) -> None:
+        """The latest state is another one, by *changes*."""
+        for module, items in changes.items():
+            for key, value in items.items():
+                self.put((module, key), value)
+
+
 class StoredState:
     """The committed state of one height (`consensus.application.State`). Cheap to make; holds nothing open.
 
-    Raises StateGone once the height is pruned, EngineFault on I/O errors.
+    Raises StateGone once the height is pruned, EngineFault on I/O errors. With *latest*, values come from there while
+    the height is the latest one.
     """
 
-    def __init__(self, environment: Environment, horizon: StateHorizon, height: int) -> None:
+    def __init__(
+        self, environment: Environment, horizon: StateHorizon, height: int, latest: LatestValues | None = None
+    ) -> None:
         horizon.check(height)
         self.height = height
         """The height whose state this is."""
         self._environment = environment
         self._horizon = horizon
         self._inverted = _inverted(height)
+        self._latest = latest
 
     def get(self, module: str, key: bytes) -> bytes | None:
         """The value of *key* in *module*, None if absent."""
+        latest = self._latest
+        if latest is None or self.height != self._horizon.latest:
+            return self._read(module, key)
+        value = latest.get((module, key))
+        if value is ...:
+            value = self._read(module, key)
+            latest.put((module, key), value)
+        return value
+
+    def _read(self, module: str, key: bytes) -> bytes | None:
         if self.height < self._horizon.oldest:
             self._horizon.check(self.height)
         if len(key) > STATE_KEY_BYTES_MAX:

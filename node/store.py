@@ -20,7 +20,7 @@ from consensus.jellyfish import TreeProof
 from consensus.params import Params
 from consensus.validators import ValidatorSet
 from node.events import BEGINNING, LIMIT_MAX, PLACES, Cursor, Kind, events_after, search
-from node.state import VALUES, StateGone, StateHorizon, StoredState
+from node.state import VALUES, LatestValues, StateGone, StateHorizon, StoredState
 from node.state_nodes import hash_of
 from node.state_plan import NODES, ROOTS, STALE, StateTrees, TreePlan
 from node.store_blocks import (
@@ -75,6 +75,7 @@ class Store:
         self._chain_state = self._blocks.chain_state()
         latest = -1 if self._chain_state is None else self._chain_state.height
         self._horizon = StateHorizon(int.from_bytes(self._blocks.meta(b"oldest_state") or b"", "big"), latest)
+        self._latest_values = LatestValues()
         self._trees = StateTrees(environment, self._horizon)
         self._recent_results: OrderedDict[int, tuple[Result, ...]] = OrderedDict()
 
@@ -130,7 +131,7 @@ class Store:
             yield from self._trees.write(transaction, plan, changes)
 
         self._environment.write_inline(writes)
-        self._committed(plan, chain_state)
+        self._committed(plan, chain_state, changes)
 
     async def commit(self, decided: DecidedBlock) -> None:
         """The height is on the disk, whole (fsync). Raises StoreFailed: nothing of it is, and the node must stop."""
@@ -139,13 +140,13 @@ class Store:
             return
         self._check_next(decided)
         await self._environment.write(lambda transaction: self._writes(transaction, decided))
-        self._committed(decided.plan, decided.chain_state, decided.results)
+        self._committed(decided.plan, decided.chain_state, decided.changes, decided.results)
 
     def commit_inline(self, decided: DecidedBlock) -> None:
         """As `commit`, within this call."""
         self._check_next(decided)
         self._environment.write_inline(lambda transaction: self._writes(transaction, decided))
-        self._committed(decided.plan, decided.chain_state, decided.results)
+        self._committed(decided.plan, decided.chain_state, decided.changes, decided.results)
 
     async def prune(self, below_height: int, *, entries_max: int = PRUNE_ENTRIES_MAX) -> bool:
         """State of heights under *below_height* is gone; True once nothing is left of it, else call again.
@@ -173,8 +174,11 @@ class Store:
         yield from put_block(transaction, self._environment, decided, self._chain_state)
         yield from self._trees.write(transaction, decided.plan, decided.changes)
 
-    def _committed(self, plan: TreePlan, chain_state: ChainState, results: tuple[Result, ...] = ()) -> None:
+    def _committed(
+        self, plan: TreePlan, chain_state: ChainState, changes: Changes, results: tuple[Result, ...] = ()
+    ) -> None:
         self._trees.committed(plan)
+        self._latest_values.moved(changes)
         if results:
             self._remember(chain_state.height, results)
         self._chain_state = chain_state
@@ -258,7 +262,8 @@ class Store:
 
     def state(self, height: int | None = None) -> StoredState:
         """The state after *height* (None: the latest). Raises StateGone for heights that are pruned or not decided."""
-        return StoredState(self._environment, self._horizon, self.height if height is None else height)
+        height = self.height if height is None else height
+        return StoredState(self._environment, self._horizon, height, self._latest_values)
 
     def plan(self, changes: Changes, height: int) -> TreePlan:
         """What *changes* in block *height*, the next one, would make of the state trees. Writes nothing."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import lmdb
 import pytest
 import trio
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -18,7 +18,7 @@ from consensus.application import STATE_KEY_BYTES_MAX, EngineFault
 from consensus.jellyfish import EMPTY, application_hash, root_of, verify
 from consensus.params import TINY
 from node import state_plan
-from node.state import StateGone
+from node.state import LatestValues, StateGone
 from node.store import Store, StoreFailed
 from tests.node.decided import decide, write_genesis
 
@@ -281,10 +281,24 @@ def test_bounds_of_any_length_can_be_scanned(store: Store) -> None:
     assert len(list(state.scan("coin", b"", b"u" * 5_000))) == 600
 
 
+@given(st.lists(st.tuples(st.integers(0, 9), st.none() | st.binary(max_size=1)), max_size=60), st.integers(2, 8))
+def test_what_is_kept_of_the_latest_values_is_true_and_bounded(
+    writes: list[tuple[int, bytes | None]], count_max: int
+) -> None:
+    values, model = LatestValues(count_max), dict[bytes, bytes | None]()
+    for number, value in writes:
+        key = b"%d" % number
+        assert values.get(("coin", key)) in (..., model.get(key, ...))
+        values.moved({"coin": {key: value}})
+        model[key] = value
+        assert values.get(("coin", key)) == value
+        assert sum(values.get(("coin", key)) is not ... for key in list(model)) <= count_max
+
+
 def test_an_engine_fault_is_no_result_of_a_handler(store: Store) -> None:
     state = store.state()
     store._environment._env.close()
     with pytest.raises(EngineFault):
-        state.get("coin", b"t\x000001")
+        state.get("coin", b"never read before")
     with pytest.raises(EngineFault):
         next(state.scan("coin", b"", None))
