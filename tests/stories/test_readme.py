@@ -48,6 +48,9 @@ def script() -> str:
             case "citizen, after the ballot", _:
                 parts.append("executed() { allting query governance proposal --proposal 1 | grep -q executed; }")
                 parts.append("await executed\n" + text)
+            case "citizen, after the second ballot", _:
+                parts.append("failed() { allting query governance proposal --proposal 2 | grep -q coin.short; }")
+                parts.append("await failed\n" + text)
             case "member, invite", _:
                 parts.append(f"LINK=$({text.strip()})\n{JOIN}")
             case "member", _:
@@ -74,6 +77,7 @@ def test_what_the_readme_says_works(network: Network) -> None:
     said = f"{done.stdout}\n{done.stderr}"
     assert done.returncode == 0, said
     assert "executed" in done.stdout, said
+    assert "failed" in done.stdout, said
     assert "proved: height" in done.stdout, said
     assert "governance.not_a_person" in said
     assert "sign_bytes" in done.stdout, said
