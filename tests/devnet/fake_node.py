@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -100,6 +101,11 @@ class FakeNode:
 
 
 async def _serve(node: FakeNode, stream: trio.SocketStream) -> None:
+    with contextlib.suppress(trio.BrokenResourceError):  # the client went away in the middle of an answer
+        await _answer_all(node, stream)
+
+
+async def _answer_all(node: FakeNode, stream: trio.SocketStream) -> None:
     async with stream:
         data = b""
         while True:
