@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 from city.register import Register
 from city.sdk.context import REGISTER, signed_by
 from city.sdk.fees import FeePolicy
-from city.sdk.runtime import Call, Runtime
+from city.sdk.runtime import Call, Registry, Runtime
 from city.sdk.weights import BYTE, SIGNATURE, TRANSACTION
 from consensus.address import to_text
 from consensus.application import Inadmissible
@@ -29,8 +28,7 @@ FEE_TOO_LOW = "tx.fee_too_low"
 BLOCK_FULL = "tx.block_full"
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """On what terms a transaction is executed."""
 
     sender: bytes
@@ -41,6 +39,16 @@ class Terms:
     weight_max: int
     calls: tuple[Call, ...]
     """Its messages, read."""
+
+
+class _Reading(NamedTuple):
+    """What a transaction's bytes say to this town, whatever the state."""
+
+    registry: Registry
+    sender: bytes
+    payer: bytes
+    intrinsic: int
+    calls: tuple[Call, ...]
 
 
 def intrinsic_weight(transaction: Transaction) -> int:
@@ -59,14 +67,9 @@ def check(transaction: Transaction, runtime: Runtime, fees: FeePolicy | None) ->
         raise Inadmissible(WRONG_CHAIN, f"this is {moment.chain_id}, the transaction is for {body.chain_id}")
     if body.valid_until_ms < moment.time_ms:
         raise Inadmissible(EXPIRED, f"it was valid until {body.valid_until_ms}, the block's time is {moment.time_ms}")
-    sender = body.sender
-    if sender is None:
-        raise Inadmissible(NO_SENDER, "no module of this town takes messages without a sender")
-    calls = tuple([_read(message, runtime) for message in body.messages])
+    _, sender, payer, intrinsic, calls = _reading(transaction, runtime)
     register = cast(Register, runtime.modules[REGISTER])
-    payer = body.fee_payer or sender
     _check_signers(register, body.signers, sender, payer)
-    intrinsic = intrinsic_weight(transaction)
     weight_max = moment.params.transaction_weight_max
     if fees is not None:
         weight_max = fees.weight_bought(
@@ -77,6 +80,21 @@ def check(transaction: Transaction, runtime: Runtime, fees: FeePolicy | None) ->
             FEE_TOO_LOW, f"the transaction weighs at least {intrinsic}, what is paid for is {weight_max}"
         )
     return Terms(sender, payer, register.nonces.get(sender, 0), intrinsic, weight_max, calls)
+
+
+def _reading(transaction: Transaction, runtime: Runtime) -> _Reading:
+    """What *transaction* says; read once, for the pool, and kept with it for the blocks. Raises Inadmissible."""
+    known = transaction.derived.get(_Reading)
+    if known is not None and known.registry is runtime.registry:
+        return cast(_Reading, known)
+    body = transaction.body
+    if body.sender is None:
+        raise Inadmissible(NO_SENDER, "no module of this town takes messages without a sender")
+    calls = tuple([_read(message, runtime) for message in body.messages])
+    payer = body.fee_payer or body.sender
+    reading = _Reading(runtime.registry, body.sender, payer, intrinsic_weight(transaction), calls)
+    transaction.derived[_Reading] = reading
+    return reading
 
 
 def check_nonce_for_pool(nonce: int, next_nonce: int) -> None:

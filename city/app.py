@@ -86,7 +86,10 @@ class Town:
         The chain's name is the node's to check here: only a block knows it.
         """
         body = transaction.body
-        self._pool.renew(state, Moment(body.chain_id, 0, time_ms, params))
+        moment = self._pool.moment
+        if moment.time_ms != time_ms or moment.params is not params or moment.chain_id != body.chain_id:
+            moment = Moment(body.chain_id, 0, time_ms, params)
+        self._pool.move(state, moment)
         terms = check(transaction, self._pool, self._pool_fees)
         check_nonce_for_pool(body.nonce, terms.next_nonce)
         return Admission(
@@ -170,7 +173,7 @@ class Town:
         return Runtime(self.registry, state, Moment("", 0, 0, CITY), Meter(INTEGER_MAX)).broken_invariants()
 
     def _register(self, state: State) -> Register:
-        self._pool.renew(state, Moment("", 0, 0, CITY))
+        self._pool.move(state, Moment("", 0, 0, CITY))
         return cast(Register, self._pool.modules[REGISTER])
 
     def _read_message(self, given: Any, where: str) -> Message:

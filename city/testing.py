@@ -55,6 +55,16 @@ class MemoryState:
         found = keys[bisect_left(keys, start) : len(keys) if stop is None else bisect_left(keys, stop)]
         return iter([(key, self._rows[module][key]) for key in (reversed(found) if reverse else found)])
 
+    def after(self, changes: Changes) -> MemoryState:
+        """The state after a block that made *changes*; this one must not be read any more, for they share their rows.
+
+        Another object, since an application may remember what it read of a state.
+        """
+        following = MemoryState()
+        following._rows, following._keys = self._rows, self._keys
+        following.apply(changes)
+        return following
+
     def apply(self, changes: Changes) -> None:
         """What a block changed stands in the state."""
         for module, rows in changes.items():
@@ -175,7 +185,7 @@ class Town:
         document.setdefault("identity", {"persons": [{"address": self._registrar.text, "roles": ["registrar"]}]})
         first = self.app.genesis(document, chain_id=CHAIN_ID, time_ms=START_MS, params=params)
         self.genesis_validators = first.validators
-        self.state.apply(first.changes)
+        self.state = self.state.after(first.changes)
         self._check()
 
     @property
@@ -278,7 +288,7 @@ class Town:
     def _commit(self, execution: BlockExecution, results: list[Result]) -> None:
         self.last = execution.end()
         self.params = self.last.params or self.params
-        self.state.apply(execution.changes)
+        self.state = self.state.after(execution.changes)
         for result in (*results, self.last.result):
             self.events.extend(result.events)
         self._check()

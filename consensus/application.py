@@ -39,7 +39,10 @@ class EngineFault(BaseException):
 
 
 class State(Protocol):
-    """The committed state of one height, as an application reads it. Raises EngineFault on I/O errors."""
+    """The committed state of one height, as an application reads it. Raises EngineFault on I/O errors.
+
+    It never changes, so what was read of it may be remembered: the next height's state is another object.
+    """
 
     def get(self, module: str, key: bytes) -> bytes | None:
         """The value of *key* in *module*, None if absent."""

@@ -24,6 +24,8 @@ DEPTH_MAX = 16
 """Modules that call each other: this deep, no deeper."""
 AUTHORITY_RESERVE = 500_000
 """Weight that the messages of a proposal leave, so that its outcome can be written down."""
+MOVES_MAX = 4_096
+"""Transactions admitted over one state before the rows that were read for them are forgotten."""
 
 NAME = "[a-z][a-z0-9_]{0,39}"
 RESERVED = frozenset({"bad_message", "chain", "engine", "genesis", "module", "query", "treasury", "tx"})
@@ -120,11 +122,26 @@ def _place(module: type[Module], ordered: list[type[Module]], path: tuple[str, .
 class Runtime:
     """One execution's (or query's) modules."""
 
-    __slots__ = ("decided", "events", "journal", "meter", "modules", "moment", "registry", "report", "spaces", "stack")
+    __slots__ = (
+        "_moves",
+        "_state",
+        "decided",
+        "events",
+        "journal",
+        "meter",
+        "modules",
+        "moment",
+        "registry",
+        "report",
+        "spaces",
+        "stack",
+    )
 
     def __init__(
         self, registry: Registry, state: State, moment: Moment, meter: Meter, report: Reporter = ignore_fault
     ) -> None:
+        self._state: State | None = None
+        self._moves = 0
         self.registry = registry
         self.moment = moment
         self.meter = meter
@@ -148,6 +165,17 @@ class Runtime:
         self.journal.clear()
         self.meter.used = 0
         self.stack.clear()
+
+    def move(self, state: State, moment: Moment) -> None:
+        """As `renew`; but while *state* is the same object, rows that were read stay known, within bounds."""
+        if state is self._state and self._moves < MOVES_MAX:
+            self._moves += 1
+            self.moment = moment
+            self.meter.used = 0
+            return
+        self.renew(state, moment)
+        self._state = state
+        self._moves = 0
 
     def mark(self) -> Mark:
         """Where things stand now."""

@@ -11,7 +11,7 @@ from city.app import Nothing
 from city.app import Town as Application
 from city.modules.coin import Coin
 from city.modules.identity import Identity
-from city.sdk import Context, Module, Uses, message
+from city.sdk import Context, Module, Uses, message, runtime
 from city.testing import CHAIN_ID, START_MS, MemoryState, Town
 from consensus import application
 from consensus.address import to_text
@@ -302,6 +302,31 @@ def test_a_town_without_a_purse_charges_nothing() -> None:
     assert execution.deliver(transaction).code == ""
     execution.end()
     assert sorted(execution.changes) == ["town"]
+
+
+def test_what_one_town_read_in_a_transaction_says_nothing_to_another(town: Town) -> None:
+    """A transaction is read once for pool and blocks, but each town has messages of its own."""
+    anna = town.stranger()
+    transaction = anna.transaction(town.message("coin.send", to=anna, amount=1), nonce=0)
+    (result,) = town.block(transaction)
+    assert result.code == "coin.short"
+    bare = Application([Identity])
+    with pytest.raises(Inadmissible, match=r"no message coin\.send"):
+        bare.admit(transaction, Nothing(), time_ms=START_MS, params=TINY)
+
+
+def test_admission_goes_by_the_state_that_it_is_asked_about(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it remembers of the one before, and however often it was asked."""
+    monkeypatch.setattr(runtime, "MOVES_MAX", 2)
+    anna = town.stranger()
+    send = town.message("coin.send", to=anna, amount=1)
+    for nonce in range(6):
+        transaction = anna.transaction(send)
+        for _ in range(4):
+            admitted = town.app.admit(transaction, town.state, time_ms=town.time_ms, params=town.params)
+            assert admitted.next_nonce == nonce
+        town.block(transaction)
+        assert town.inadmissible(transaction) == "tx.nonce_used"
 
 
 def test_a_module_without_genesis_or_messages_is_a_module_too() -> None:
