@@ -1,6 +1,8 @@
 # The two commands of the README, and what they call. Everything is installed into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+# The pure folders: every branch, by their own tests.
+WHOLE := --cov-branch --cov-report=term:skip-covered --cov-fail-under=100
 
 .PHONY: devnet test lint types unit stories clean
 
@@ -18,7 +20,9 @@ types: .venv/installed-work
 	$(BIN)/mypy
 
 unit: .venv/installed-work
-	$(BIN)/pytest -q -m "not story"
+	$(BIN)/pytest -q tests/consensus --cov=consensus $(WHOLE)
+	$(BIN)/pytest -q tests/city --cov=city $(WHOLE)
+	$(BIN)/pytest -q -m "not story" --ignore=tests/consensus --ignore=tests/city
 
 stories: .venv/installed-work
 	$(BIN)/pytest -q -m story
