@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
 
-from consensus.params import VALIDATORS_MAX
+from consensus.params import TRANSACTIONS_MAX, VALIDATORS_MAX
 from consensus.shape import U63, Address, Anything, Count, Hash, Range, Signature, to_bytes
 from consensus.signing import sha256
 from consensus.transaction import ChainId, Name
 from consensus.vote import Height, Round
 
 HEADER_VERSION = 1
-TRANSACTIONS_MAX = 20_000
 EVIDENCE_MAX = 16
 
 

@@ -12,6 +12,8 @@ DAY_MS = 24 * HOUR_MS
 
 ROUNDS_MAX = 2**31 - 1
 VALIDATORS_MAX = 256
+TRANSACTIONS_MAX = 20_000
+"""A block's; what messages between nodes have room for."""
 COMMIT_ENTRY_BYTES = 70
 """Encoded size of one signed entry of a commit, rounded up."""
 
@@ -98,6 +100,8 @@ class Params:
             (self.evidence_age_ms <= 366 * DAY_MS, "evidence_age_ms must not exceed 366 days"),
             (self.block_bytes_max <= 2**24, "block_bytes_max must not exceed 16 MiB"),
             (self.transaction_bytes_max >= 1024, "transaction_bytes_max must be at least 1024"),
+            (self.transaction_bytes_max <= 2**20, "transaction_bytes_max must not exceed 1 MiB"),
+            (self.block_transactions_max <= TRANSACTIONS_MAX, "block_transactions_max must not exceed 20,000"),
             (self.propose_timeout_ms <= DAY_MS, "propose_timeout_ms must not exceed a day"),
             (self.prevote_timeout_ms <= DAY_MS, "prevote_timeout_ms must not exceed a day"),
             (self.precommit_timeout_ms <= DAY_MS, "precommit_timeout_ms must not exceed a day"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
-from consensus.block import TRANSACTIONS_MAX, Block, Commit
+from consensus.block import Block, Commit
+from consensus.params import TRANSACTIONS_MAX
 from consensus.shape import Count, Size
 from consensus.tags import TagTable
 from consensus.vote import Height
