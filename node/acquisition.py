@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -10,7 +11,8 @@ import trio
 
 from consensus.block import Block, Commit
 from consensus.chain import InvalidBlock, check_block, check_size
-from node.execution import HEADER_ROOM_BYTES, Executor, Undecidable
+from consensus.transaction import Transaction
+from node.execution import Executor, Undecidable
 from node.height import Candidate, HeightInProgress
 from node.mempool import Mempool
 
@@ -21,8 +23,6 @@ ASK_AGAIN_MS = 300
 BUILD_SHARE = 8
 """The share of the propose timeout that a proposer in round 0 fills its block for."""
 BUILD_HALVINGS_MAX = 6
-COMMIT_ENTRY_BYTES = 80
-COMMIT_BASE_BYTES = 128
 
 
 class Supplier(Protocol):
@@ -75,22 +75,16 @@ class Acquisition:
         Each failed round halves the time that filling it may take: a town under overload decides smaller blocks.
         """
         parent, params = height.parent, height.parent.params
-        commit_bytes = COMMIT_BASE_BYTES + COMMIT_ENTRY_BYTES * len(parent.last_validators.validators)
         fill_s = params.propose_timeout_ms / 1000 / BUILD_SHARE / 2 ** min(round_, BUILD_HALVINGS_MAX)
         while True:
             time_ms = max(self._now_ms(), parent.time_ms + params.block_delay_ms)
-            candidates = self._mempool.reap(
-                time_ms=time_ms,
-                bytes_max=params.block_bytes_max - HEADER_ROOM_BYTES - commit_bytes,
-                count_max=params.block_transactions_max,
-            )
             try:
                 executed = await self._executor.propose(
                     parent,
                     time_ms=time_ms,
                     proposer=proposer,
                     last_commit=last_commit,
-                    candidates=candidates,
+                    reap=partial(self._reap, time_ms, params.block_transactions_max),
                     drop=self._mempool.drop,
                     until=trio.current_time() + fill_s,
                 )
@@ -99,9 +93,12 @@ class Acquisition:
                 self._mempool.drop(undecidable.transaction_id, "tx.undecidable", str(undecidable))
                 continue
             candidate = height.candidate(executed.block)
-            candidate.bodies = list(executed.transactions)
+            candidate.fill(executed.transactions)
             candidate.accept(executed)
             return executed.block
+
+    def _reap(self, time_ms: int, count_max: int, bytes_max: int) -> Iterator[Transaction]:
+        return self._mempool.reap(time_ms=time_ms, bytes_max=bytes_max, count_max=count_max)
 
     async def _complete(self, height: HeightInProgress, candidate: Candidate) -> None:
         """All bodies are here: from the pool, else from peers. Raises InvalidBlock if one can't be a transaction."""
@@ -112,12 +109,14 @@ class Acquisition:
             candidate.fill([transaction for transaction in held if transaction is not None])
             if candidate.refused is not None:
                 raise candidate.refused
-            if not candidate.missing:
+            missing = candidate.missing
+            if not missing:
                 return
-            self._supplier.ask_bodies(height.number, candidate.block.id, candidate.missing, attempt)
+            self._supplier.ask_bodies(height.number, candidate.block.id, missing, attempt)
             with trio.move_on_after(_patience_s(attempt)):
                 await candidate.changed.wait()
-            attempt += 1
+            if len(candidate.missing) == len(missing):  # else whoever sent some is asked for the rest
+                attempt += 1
 
 
 def _patience_s(attempt: int) -> float:

@@ -6,7 +6,8 @@ second: a quiet chain is no fault.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 import structlog
 import trio
@@ -15,11 +16,11 @@ from consensus.application import Inadmissible
 from consensus.chain import InvalidBlock, check_block, contents_belong, verify_commit
 from consensus.codec import BadMessage
 from consensus.signing import sha256
-from node.consensus_driver import ConsensusDriver, NodeStopped, Synced, refused_decision
+from node.consensus_driver import ConsensusDriver, Synced
 from node.consensus_gossip import ConsensusGossip
 from node.height import Candidate
 from node.mempool import Mempool
-from node.peer_view import PeerView
+from node.stopped import refused_decision
 from node.store import Store
 from node.sync_messages import (
     CHANNEL,
@@ -32,7 +33,6 @@ from node.sync_messages import (
     from_wire,
     to_wire,
 )
-from node.trust_root import TrustRoot
 from p2p.peer import Peer
 
 log = structlog.get_logger("sync")
@@ -42,17 +42,25 @@ GRACE_S = 0.4
 WINDOW_HEIGHTS = 16
 """Heights asked for at a time."""
 PER_PEER_MAX = 4
+"""Answers that one peer may owe us."""
 ANSWER_S = 10.0
-"""How long a peer has to answer a request."""
+"""After this another peer is asked too; and who has sent nothing at all for so long is not trusted for a while."""
 DISTRUST_S = 30.0
 """How long a peer that did not answer, or lied, is not asked again."""
 LOOK_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    peer: bytes
-    deadline: float
+@dataclass(slots=True)
+class _Source:
+    """A peer that can be asked. It stays here while it is distrusted, though it be gone."""
+
+    peer: Peer | None = None
+    owes: dict[int, float] = field(default_factory=dict)
+    """Heights asked of it and not answered yet, with the trio time of asking."""
+    bytes_received: int = 0
+    heard_at: float = 0.0
+    """trio time at which it last sent something, or was asked while it owed nothing."""
+    distrusted_until: float = 0.0
 
 
 class BlockSync:
@@ -66,30 +74,27 @@ class BlockSync:
         mempool: Mempool,
         driver: ConsensusDriver,
         gossip: ConsensusGossip,
-        trust_root: TrustRoot | None,
     ) -> None:
         self._chain_id = chain_id
         self._store = store
         self._mempool = mempool
         self._driver = driver
         self._gossip = gossip
-        self._trust_root = trust_root
-        self._peers: dict[bytes, Peer] = {}
-        self._requests: dict[int, _Request] = {}
+        self._sources: dict[bytes, _Source] = {}
+        """By peer id."""
         self._received: dict[int, tuple[bytes, DecidedHeight]] = {}
-        self._distrusted: dict[bytes, float] = {}
+        """Answers by height, with who sent them."""
         self._arrived = trio.Event()
-
-    @property
-    def catching_up(self) -> bool:
+        self.catching_up = False
         """Whether verified commits of peers are being applied."""
-        return self._driver.voice.muted
 
     # Serving --------------------------------------------------------------------------------------------------------
 
     async def serve(self, peer: Peer) -> None:
         """Answers *peer* and takes its answers until it goes. Raises BadMessage for what no honest peer says."""
-        self._peers[peer.id] = peer
+        source = self._sources.setdefault(peer.id, _Source())
+        source.peer = peer
+        source.bytes_received = 0
         try:
             while True:
                 message = from_wire(await peer.receive(CHANNEL.id))
@@ -99,14 +104,17 @@ class BlockSync:
                     case WantGenesis():
                         await peer.send(CHANNEL.id, to_wire(Genesis(self._store.genesis_bytes())))
                     case DecidedHeight():
-                        self._take(peer, message)
+                        self._take(peer.id, source, message)
                     case NoHeight(height):
-                        self._refused(peer, height)
+                        if source.owes.pop(height, None) is not None:
+                            self._distrust(peer.id)
                     case Genesis():
                         raise BadMessage("a genesis file that nobody asked for", "bad_message.unasked")
         finally:
-            del self._peers[peer.id]
-            self._distrusted.pop(peer.id, None)
+            source.peer = None
+            source.owes.clear()
+            self._forget_gone()
+            self._arrived.set()
 
     def _answer(self, height: int) -> SyncMessage:
         if not 1 <= height <= self._store.height:
@@ -115,27 +123,29 @@ class BlockSync:
             self._store.block(height), self._store.block_transactions(height), self._store.commit_of(height)[0]
         )
 
-    def _take(self, peer: Peer, message: DecidedHeight) -> None:
+    def _take(self, peer_id: bytes, source: _Source, message: DecidedHeight) -> None:
+        """An answer that is owed counts, however late; the first for its height is looked into."""
         height = message.block.header.height
-        request = self._requests.get(height)
-        if request is None or request.peer != peer.id:
-            return  # it was asked, but its time was over
-        del self._requests[height]
-        self._received[height] = (peer.id, message)
-        self._arrived.set()
-
-    def _refused(self, peer: Peer, height: int) -> None:
-        request = self._requests.get(height)
-        if request is not None and request.peer == peer.id:
-            del self._requests[height]
-            self._distrust(peer.id)
+        if source.owes.pop(height, None) is not None and height >= self._driver.height.number:
+            self._received.setdefault(height, (peer_id, message))
+            self._arrived.set()
 
     def _distrust(self, peer_id: bytes) -> None:
-        """Not asked for a while; what it has sent and was asked for is forgotten."""
-        self._distrusted[peer_id] = trio.current_time() + DISTRUST_S
-        self._requests = {h: request for h, request in self._requests.items() if request.peer != peer_id}
+        """Not asked for a while, wherever it connects from; what it has sent is forgotten."""
+        source = self._sources.setdefault(peer_id, _Source())
+        source.distrusted_until = trio.current_time() + DISTRUST_S
+        source.owes.clear()
         self._received = {h: answer for h, answer in self._received.items() if answer[0] != peer_id}
         self._arrived.set()
+
+    def _forget_gone(self) -> None:
+        """Who is gone is remembered only while distrusted."""
+        now = trio.current_time()
+        self._sources = {
+            peer_id: source
+            for peer_id, source in self._sources.items()
+            if source.peer is not None or source.distrusted_until > now
+        }
 
     # Catching up ----------------------------------------------------------------------------------------------------
 
@@ -147,71 +157,84 @@ class BlockSync:
             if self._ahead(since=trio.current_time() - GRACE_S):
                 await self._catch_up()
 
-    def _ahead(self, since: float | None = None) -> list[PeerView]:
-        """Trusted peers that say they are above our height (and have, since the trio time *since*)."""
-        number, now = self._driver.height.number, trio.current_time()
-        return [
-            view
-            for view in self._gossip.views.values()
-            if view.status is not None
-            and view.status.height > number
-            and view.peer.id in self._peers
-            and self._distrusted.get(view.peer.id, 0.0) <= now
-            and (since is None or view.status.height > number + 1 or (view.ahead_since or now) <= since)
-        ]
+    def _ahead(self, since: float | None = None) -> dict[bytes, int]:
+        """Trusted peers that say they are above our height (and have, since the trio time *since*), with theirs."""
+        current, now = self._driver.height, trio.current_time()
+        ahead = {}
+        for peer_id, source in self._sources.items():
+            view = self._gossip.views.get(peer_id)
+            if view is None or view.status is None or source.peer is None or source.distrusted_until > now:
+                continue
+            theirs = view.status.height
+            began_s = max(current.began_s, view.ahead_since or now)
+            if theirs > current.number and (since is None or theirs > current.number + 1 or began_s <= since):
+                ahead[peer_id] = theirs
+        return ahead
 
     async def _catch_up(self) -> None:
         first = self._driver.height.number
         try:
             while self._ahead():
                 number = self._driver.height.number
-                self._forget_below(number)
+                self._received = {h: answer for h, answer in self._received.items() if h >= number}
                 self._ask(number)
                 if number in self._received:
-                    peer_id, answer = self._received.pop(number)
-                    await self._apply(peer_id, answer)
-                    continue
-                await self._wait()
+                    await self._apply(*self._received.pop(number))
+                else:
+                    # Nobody has proved that there is more: what claims to be ahead does not keep us from voting.
+                    self._driver.voice.muted = False
+                    await self._wait()
         finally:
-            self._driver.voice.muted = False
-            self._requests.clear()
+            self._driver.voice.muted = self.catching_up = False
             self._received.clear()
         if self._driver.height.number > first + 1:
             log.info("synced", first=first, last=self._driver.height.number - 1)
 
-    def _forget_below(self, number: int) -> None:
-        self._requests = {h: request for h, request in self._requests.items() if h >= number}
-        self._received = {h: answer for h, answer in self._received.items() if h >= number}
-
     def _ask(self, number: int) -> None:
-        """Each of the next heights is asked of one peer that claims to hold it."""
+        """Each of the next heights is asked of a peer that claims to hold it; of one more if that takes too long."""
         now = trio.current_time()
+        ahead = self._ahead()
+        free = {i: len(self._sources[i].owes) for i in ahead if len(self._sources[i].owes) < PER_PEER_MAX}
         for height in range(number, number + WINDOW_HEIGHTS):
-            if height in self._requests or height in self._received:
-                continue
-            load = {view.peer.id: 0 for view in self._ahead() if view.status and view.status.height > height}
-            for request in self._requests.values():
-                if request.peer in load:
-                    load[request.peer] += 1
-            free = sorted((count, peer_id) for peer_id, count in load.items() if count < PER_PEER_MAX)
             if not free:
                 return
-            peer_id = free[0][1]
-            if self._peers[peer_id].offer(CHANNEL.id, to_wire(WantHeight(height))):
-                self._requests[height] = _Request(peer_id, now + ANSWER_S)
+            late = all(now - source.owes.get(height, -math.inf) >= ANSWER_S for source in self._sources.values())
+            if height in self._received or not late:
+                continue
+            able = sorted(
+                (owed, peer_id)
+                for peer_id, owed in free.items()
+                if ahead[peer_id] > height and height not in self._sources[peer_id].owes
+            )
+            for _, peer_id in able[:1]:
+                if self._request(self._sources[peer_id], height, now):
+                    free[peer_id] += 1
+                if free[peer_id] >= PER_PEER_MAX or height not in self._sources[peer_id].owes:
+                    del free[peer_id]
+
+    def _request(self, source: _Source, height: int, now: float) -> bool:
+        if source.peer is None or not source.peer.offer(CHANNEL.id, to_wire(WantHeight(height))):
+            return False
+        if not source.owes:
+            source.heard_at = now
+        source.owes[height] = now
+        return True
 
     async def _wait(self) -> None:
-        """Until an answer came, or a request ran out of time: who did not answer is not asked for a while."""
-        now = trio.current_time()
-        deadline = min((request.deadline for request in self._requests.values()), default=now + LOOK_S)
-        with trio.move_on_at(min(deadline, now + LOOK_S)):
+        """Until an answer came, or a while passed; who owes something and sends nothing is not asked for a while."""
+        with trio.move_on_after(LOOK_S):
             await self._arrived.wait()
         self._arrived = trio.Event()
         now = trio.current_time()
-        for request in list(self._requests.values()):
-            if request.deadline <= now:
-                log.info("peer_did_not_answer", peer=request.peer.hex())
-                self._distrust(request.peer)
+        for peer_id, source in list(self._sources.items()):
+            if source.peer is None or not source.owes:
+                continue
+            received = source.peer.traffic()[CHANNEL.name].bytes_received
+            if received != source.bytes_received:
+                source.bytes_received, source.heard_at = received, now
+            elif now - source.heard_at >= ANSWER_S:
+                log.info("peer_did_not_answer", peer=peer_id.hex())
+                self._distrust(peer_id)
 
     async def _apply(self, peer_id: bytes, answer: DecidedHeight) -> None:
         """The answer, if it is what it says, is our next block."""
@@ -219,12 +242,13 @@ class BlockSync:
             synced = await self._verified(answer)
         except (BadMessage, InvalidBlock) as lie:
             log.warning("sync_answer_refused", peer=peer_id.hex(), height=answer.block.header.height, why=str(lie))
-            if peer_id in self._peers:
-                self._peers[peer_id].penalise(f"sync: {lie}", 50)
             self._distrust(peer_id)
+            peer = self._sources[peer_id].peer
+            if peer is not None:
+                peer.penalise(f"sync: {lie}", 50)
             return
         if synced is not None:
-            self._driver.voice.muted = True
+            self._driver.voice.muted = self.catching_up = True
             await self._driver.apply(synced)
 
     async def _verified(self, answer: DecidedHeight) -> Synced | None:
@@ -237,27 +261,19 @@ class BlockSync:
             raise BadMessage("a block whose parts are not those of its header", "bad_message.block")
         if block.header.height != height.number:
             return None
+        if answer.commit.height != height.number:
+            raise BadMessage("a commit of another height", "bad_message.commit")
         verify_commit(self._chain_id, height.parent.validators, answer.commit, block.id)
-        self._check_trust_root(block.header.height, block.id)
         if tuple(sha256(raw) for raw in answer.transactions) != block.transaction_ids:
             raise BadMessage("bodies that are not of the block", "bad_message.bodies")
         candidate = height.candidates.get(block.id)
-        if candidate is None or candidate.missing:
+        if candidate is None or not candidate.complete:
             candidate = Candidate(block, [None] * len(block.transaction_ids))
         try:
             check_block(block, sum(len(raw) for raw in answer.transactions), height.parent)
-            if candidate.missing:
+            if not candidate.complete:
                 candidate.fill(await self._mempool.admit_bodies(answer.transactions))
         except (InvalidBlock, Inadmissible, BadMessage) as invalid:
             # The commit is real: it is not the peer that is wrong.
-            raise refused_decision(block, invalid) from invalid
+            raise refused_decision(height.number, block.id, invalid) from invalid
         return Synced(candidate, answer.commit) if self._driver.height is height else None
-
-    def _check_trust_root(self, height: int, block_id: bytes) -> None:
-        root = self._trust_root
-        if root is not None and root.height == height and root.block_id != block_id:
-            raise NodeStopped(
-                f"block {height} of the peers is {block_id.hex()}, but the invite link vouches for "
-                f"{root.block_id.hex()}: they are on another chain than who invited you. "
-                "Ask for a fresh link, and whom to trust"
-            )

@@ -43,29 +43,22 @@ from consensus.inputs import (
 )
 from consensus.vote import Proposal, Vote, VoteKind
 from node.acquisition import Acquisition, Supplier
-from node.consensus_log import to_record
+from node.consensus_log import LoggedBlock, block_here, to_record
 from node.consensus_replay import replay
 from node.execution import Executed, Executor, Undecidable
 from node.height import Candidate, HeightInProgress
 from node.heights import Heights
 from node.mempool import Mempool
+from node.stopped import NodeStopped, refused_decision
 from node.store import DecidedBlock, Store
+from node.trust_root import TrustRoot
 from node.voice import Voice
 from node.wal import Wal
 
 log = structlog.get_logger("consensus")
 
-
-class NodeStopped(Exception):
-    """The node can't go on; the text says why and what to do."""
-
-
-def refused_decision(block: Block, why: Exception) -> NodeStopped:
-    """The reason to stop when more than 2/3 decided *block*, and this node refuses it."""
-    return NodeStopped(
-        f"more than 2/3 decided block {block.id.hex()} at height {block.header.height}, which this node refuses: "
-        f"{why}. It computes something else than the others: compare versions, then start again"
-    )
+CLOCK_LOOK_S = 5.0
+"""How often own clock is looked at while something waits for it."""
 
 
 class Publisher(Supplier, Protocol):
@@ -107,7 +100,9 @@ class ConsensusDriver:
         voice: Voice,
         heights: Heights,
         now_ms: Callable[[], int],
+        trust_root: TrustRoot | None,
     ) -> None:
+        """Raises NodeStopped if the stored chain does not contain *trust_root*."""
         self._store = store
         self._mempool = mempool
         self.executor = executor
@@ -115,9 +110,14 @@ class ConsensusDriver:
         self.voice = voice
         self._heights = heights
         self._now_ms = now_ms
+        self._trust_root = trust_root
+        if trust_root is not None and 0 < trust_root.height <= store.height:
+            trust_root.require(trust_root.height, store.header(trust_root.height).id)
         self._own: deque[Input] = deque()
         """Our own messages on their way back: never behind what peers send."""
         self._inbox: deque[Input] = deque()
+        self._coming: set[tuple[VoteKind, int, bytes, bytes | None]] = set()
+        """Votes in the inbox, as `_vote_key` gives them."""
         self._lot = trio.lowlevel.ParkingLot()
         self._decided: Decide | None = None
         self._synced: Synced | None = None
@@ -139,20 +139,24 @@ class ConsensusDriver:
         self._inbox.append(input_)
         self._lot.unpark_all()
 
+    def wants_vote(self, vote: Vote) -> bool:
+        """Whether *vote*, a member's and of this height, would count and is not on its way to the machine yet."""
+        return _vote_key(vote) not in self._coming and self.height.machine.tally.wants(vote)
+
     def vote_arrived(self, vote: Vote) -> None:
-        """A verified vote of a member, of this height, is on its way to the machine."""
+        """A verified vote that `wants_vote` approved is on its way to the machine."""
+        self._coming.add(_vote_key(vote))
         self.feed(VoteReceived(vote))
 
     def proposal_arrived(self, proposal: Proposal, block: Block) -> None:
-        """A verified proposal of this height by its round's proposer, with its block, is on its way to the machine."""
+        """A verified proposal of this height that `HeightInProgress.wants_proposal` approved is looked into."""
         height = self.height
         params = height.parent.params
         timely = params.timely(block_time_ms=block.header.time_ms, received_ms=self._now_ms(), round_=proposal.round)
-        height.timely.setdefault(proposal.signature, timely)
+        height.timely[proposal.signature] = timely
         if not timely:
             log.info("proposal_untimely", height=height.number, round=proposal.round, block_ms=block.header.time_ms)
-        if proposal.round not in height.proposals or proposal.block_id in height.wanted:
-            height.proposals[proposal.round] = proposal
+        height.proposals[proposal.round] = proposal
         if proposal.round == 0 and height.machine.step is Step.WAIT:
             self.feed(HeaderSeen(height.number))
         self.block_arrived(block)
@@ -171,7 +175,9 @@ class ConsensusDriver:
     def lacks_precommit(self, vote: Vote) -> bool:
         """Whether *vote*, if its signature holds, fills a gap in the commit of the stored height."""
         commit = self.last_commit
-        if commit is None or (vote.height, vote.round) != (commit.height, commit.round):
+        if commit is None or vote.kind is not VoteKind.PRECOMMIT:
+            return False
+        if (vote.height, vote.round) != (commit.height, commit.round):
             return False
         index = self.height.parent.last_validators.index_of(vote.validator)
         return index is not None and commit.entries[index] is None and vote.block_id in (None, commit.block_id)
@@ -204,7 +210,7 @@ class ConsensusDriver:
                 if replayed:
                     self._handle(self.height.machine.start())
                 else:
-                    await replay(self, self._wal.entries())
+                    replay(self, self._wal.entries())
                     replayed = True
                     task_status.started()
                 self._tasks.start_soon(self._await_work, self.height)
@@ -238,13 +244,28 @@ class ConsensusDriver:
                 input_ = self._own.popleft()
             else:
                 input_ = self._inbox.popleft()
-                self._wal.append(to_record(height.number, input_))
+                if isinstance(input_, VoteReceived):
+                    self._coming.discard(_vote_key(input_.vote))
+                self._log(height, input_)
             self._handle(height.machine.handle(input_))
         for message in self.voice.take_unspoken():
             if isinstance(message, Vote):
                 self._publisher.publish_vote(message)
             else:
                 self._publisher.publish_proposal(message, height.candidates[message.block_id].block)
+
+    def _log(self, height: HeightInProgress, input_: Input) -> None:
+        """*input_* is in the log, after the block that it says is here, so that a replay lacks nothing.
+
+        Durable with the next vote of ours: so also is a whole block before our precommit for it leaves (DESIGN §3).
+        """
+        block_id = block_here(input_)
+        candidate = height.candidates[block_id] if block_id is not None else None
+        if candidate is not None and not candidate.logged:
+            candidate.logged = True
+            bodies = tuple(transaction.raw for transaction in candidate.transactions)
+            self._wal.append(to_record(height.number, LoggedBlock(candidate.block, bodies)))
+        self._wal.append(to_record(height.number, input_))
 
     def _handle(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -260,7 +281,7 @@ class ConsensusDriver:
                 self._tasks.start_soon(self._build, height, effect.round)
             case SignProposal():
                 proposal = self.voice.proposal(height, effect)
-                if proposal is not None and proposal.block_id in height.candidates:
+                if proposal is not None:
                     self._own.append(height.own_proposal(proposal))
             case SignVote():
                 vote = self.voice.vote(height, effect)
@@ -279,9 +300,8 @@ class ConsensusDriver:
             case Decide():
                 self._decided = effect
             case RefusedDecision():
-                candidate = height.candidates[effect.block_id]
-                assert candidate.refused is not None
-                raise refused_decision(candidate.block, candidate.refused)
+                known = height.candidates.get(effect.block_id)
+                raise refused_decision(height.number, effect.block_id, known.refused if known else None)
             case FoundEquivocation():
                 self.equivocations += 1
                 vote = effect.first
@@ -296,15 +316,22 @@ class ConsensusDriver:
     async def _await_work(self, height: HeightInProgress) -> None:
         """Leaves WAIT when there is something to decide, not before the block delay is over (DESIGN §4)."""
         parent = height.parent
-        wait_ms = parent.time_ms + parent.params.block_delay_ms - self._now_ms()
-        await trio.sleep(max(0, wait_ms) / 1000)
+        earliest_ms = parent.time_ms + parent.params.block_delay_ms
+        while (left_s := self._seconds_until(earliest_ms)) > 0:  # noqa: ASYNC110  # a clock gives no sign
+            await trio.sleep(left_s)
         until_ms = parent.time_ms + parent.params.heartbeat_ms
         due_ms = self.executor.next_due_ms()
         if due_ms is not None:
             until_ms = min(until_ms, due_ms)
-        with trio.move_on_after(max(0, until_ms - self._now_ms()) / 1000):
-            await self._mempool.wait_for_work()
+        while (left_s := self._seconds_until(until_ms)) > 0:
+            with trio.move_on_after(left_s):
+                await self._mempool.wait_for_work()
+                break
         self.feed(BeginRound(height.number))
+
+    def _seconds_until(self, time_ms: int) -> float:
+        """How long to sleep before own clock may show *time_ms*: not for long, since it may be set, or have stood."""
+        return min((time_ms - self._now_ms()) / 1000, CLOCK_LOOK_S)
 
     async def _build(self, height: HeightInProgress, round_: int) -> None:
         proposer = self.voice.address
@@ -318,12 +345,13 @@ class ConsensusDriver:
         candidate = height.candidates.get(block_id)
         if candidate is None:
             self._tasks.start_soon(self._acquisition.fetch, height, block_id)
-        elif candidate.judged:
-            self._tell_verdict(height, candidate)
+        else:
+            self.block_arrived(candidate.block)
 
     async def _acquire(self, height: HeightInProgress, candidate: Candidate) -> None:
         if await self._acquisition.judge(height, candidate):
             self._tell_verdict(height, candidate)
+        candidate.acquiring = False
 
     def _tell_verdict(self, height: HeightInProgress, candidate: Candidate) -> None:
         """The machine gets what this verdict makes known: each proposal of the block, and the block."""
@@ -354,13 +382,15 @@ class ConsensusDriver:
         try:
             return await self.executor.check(height.parent, candidate.block, candidate.transactions), commit
         except InvalidBlock as invalid:
-            raise refused_decision(candidate.block, invalid) from invalid
+            raise refused_decision(height.number, candidate.block.id, invalid) from invalid
         except Undecidable as undecidable:
             raise NodeStopped(f"{undecidable}, but more than 2/3 decided it: give this node more memory") from None
 
     async def _commit(self, executed: Executed, commit: Commit) -> None:
         """The decided block is durable with all that follows from it; the next height is in progress."""
         number = self.height.number
+        if self._trust_root is not None:
+            self._trust_root.require(number, executed.id)
         await self._store.commit(
             DecidedBlock(
                 block=executed.block,
@@ -379,8 +409,18 @@ class ConsensusDriver:
         self._mempool.set_chain(self._store.state(), executed.chain_state)
         log.debug("height_decided", height=number, round=commit.round, transactions=len(executed.transactions))
         self._decided = self._synced = None
-        self._own.clear()
-        self._inbox.clear()
         self.last_commit = commit
         self.height = self._next_height()
+        # What is still in the inbox is too late for the machine, but not for the commit that we propose next.
+        for input_ in self._inbox:
+            if isinstance(input_, VoteReceived) and self.lacks_precommit(input_.vote):
+                self.late_precommit(input_.vote)
+        self._own.clear()
+        self._inbox.clear()
+        self._coming.clear()
         self._heights.reached(number)
+
+
+def _vote_key(vote: Vote) -> tuple[VoteKind, int, bytes, bytes | None]:
+    """What a vote says, without its signature, of which a liar can make many."""
+    return vote.kind, vote.round, vote.validator, vote.block_id

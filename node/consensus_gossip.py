@@ -20,6 +20,7 @@ from consensus.vote import Proposal, Vote, VoteKind
 from node.consensus_driver import ConsensusDriver
 from node.consensus_messages import (
     BODIES_BYTES_MAX,
+    BODY_OVERHEAD_BYTES,
     CHANNEL,
     ROUNDS_SHOWN_MAX,
     VOTES_MAX,
@@ -39,14 +40,13 @@ from node.height import HeightInProgress
 from node.mempool import Mempool
 from node.peer_view import PeerView, VoteKey
 from node.store import Store
+from node.votes_ahead import VotesAhead
 from p2p.peer import Peer
 
 STATUS_INTERVAL_S = 1.0
 """The longest time without a status; in between, each step sends one."""
 RELAY_S = 0.1
 """A vote that we have had for this long, and that a peer's status lacks, did not reach it from its origin: we relay."""
-ROUNDS_AHEAD_MAX = 16
-"""Proposals of rounds further ahead wait for votes to bring us there."""
 
 
 class ConsensusGossip:
@@ -65,6 +65,7 @@ class ConsensusGossip:
         self._seen: dict[bytes, float] = {}
         """Signatures of the height's votes of others: trio time at which they came."""
         self._seen_height = 0
+        self._ahead = VotesAhead()
         driver.follow(self)
 
     async def serve(self, peer: Peer) -> None:
@@ -75,7 +76,7 @@ class ConsensusGossip:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._speak, view)
                 while True:
-                    await self._take(view, from_wire(await peer.receive(CHANNEL.id)))
+                    await self._take(view, await peer.receive(CHANNEL.id))
         finally:
             del self.views[peer.id]
 
@@ -122,8 +123,8 @@ class ConsensusGossip:
     async def _speak(self, view: PeerView) -> None:
         while True:
             height = self._driver.height
-            while view.later and _height_of(view.later[0]) <= height.number:
-                await self._take(view, view.later.popleft())
+            for message in view.due_messages(height.number):
+                await self._take(view, message)
             await view.peer.send(CHANNEL.id, to_wire(self._status()))
             self._supply(view)
             await self._pause(view)
@@ -157,11 +158,12 @@ class ConsensusGossip:
 
     @staticmethod
     def _rounds(height: HeightInProgress) -> list[int]:
-        """The rounds worth talking about: the latest, and those of the lock and the valid value."""
+        """The rounds worth talking about: the latest, those of lock and valid value, that of the proposal's polka."""
         machine = height.machine
         latest = range(max(0, machine.round - 2), max(0, machine.round) + 3)
-        wanted = {r for r in (machine.valid_round, machine.locked_round) if r >= 0}
-        rounds = sorted(wanted | set(latest))
+        proposal = height.proposals.get(machine.round)
+        old = (machine.valid_round, machine.locked_round, proposal.pol_round if proposal else -1)
+        rounds = sorted({r for r in old if 0 <= r < machine.round} | set(latest))
         assert len(rounds) <= ROUNDS_SHOWN_MAX
         return rounds
 
@@ -201,12 +203,16 @@ class ConsensusGossip:
 
     # Listening ------------------------------------------------------------------------------------------------------
 
-    async def _take(self, view: PeerView, message: ConsensusMessage) -> None:
+    async def _take(self, view: PeerView, data: bytes) -> None:
+        message = from_wire(data)
+        if _height_of(message) == self._driver.height.number + 1:
+            view.keep_for_later(self._driver.height.number + 1, data)
         match message:
             case Status():
                 self._take_status(view, message)
             case Votes(votes):
-                self._take_votes(view, message, votes)
+                self._take_votes(view, votes)
+                await trio.lowlevel.checkpoint()  # the driver counts them before more are verified
             case ProposalWithBlock():
                 self._take_proposal(view, message)
             case BlockOnly(block):
@@ -220,43 +226,45 @@ class ConsensusGossip:
 
     def _take_status(self, view: PeerView, status: Status) -> None:
         number = self._driver.height.number
-        now = trio.current_time()
-        view.status, view.status_at = status, now
+        view.status = status
         if status.height <= number:
             view.ahead_since = None
         elif view.ahead_since is None:
-            view.ahead_since = now
+            view.ahead_since = trio.current_time()
         self._supply(view)
 
-    def _take_votes(self, view: PeerView, message: Votes, votes: tuple[Vote, ...]) -> None:
+    def _take_votes(self, view: PeerView, votes: tuple[Vote, ...]) -> None:
         height = self._driver.height
         for vote in votes:
             if vote.height == height.number:
                 self._take_vote(view.at(height.number), height, vote)
             elif vote.height == height.number - 1:
                 self._take_late_vote(height, vote)
-        if votes[0].height == height.number + 1:
-            view.later.append(message)
 
     def _take_vote(self, view: PeerView, height: HeightInProgress, vote: Vote) -> None:
         validator = height.parent.validators.by_address(vote.validator)
         index = height.parent.validators.index_of(vote.validator)
         if validator is None or index is None:
             raise BadMessage(f"a vote of {vote.validator.hex()}, who is no validator", "bad_message.stranger")
-        view.has((vote.round, vote.kind, index, vote.block_id), trio.current_time())
-        if not height.machine.tally.wants(vote):
-            return
-        if not vote.verify(self._chain_id, validator.public_key):
-            raise BadMessage("a vote whose signature is wrong", "bad_message.signature")
+        now = trio.current_time()
         if self._seen_height != height.number:
             self._seen_height = height.number
             self._seen.clear()
-        self._seen[vote.signature] = trio.current_time()
-        self._driver.vote_arrived(vote)
+            self._ahead.clear()
+        if self._driver.wants_vote(vote):
+            if vote.round > height.machine.round + 1 and not self._ahead.take(vote.validator, now):
+                return
+            if not vote.verify(self._chain_id, validator.public_key):
+                raise BadMessage("a vote whose signature is wrong", "bad_message.signature")
+            self._seen[vote.signature] = now
+            self._driver.vote_arrived(vote)
+        elif not _is_known(height, vote):
+            return
+        view.holds((vote.round, vote.kind, index, vote.block_id), now)
 
     def _take_late_vote(self, height: HeightInProgress, vote: Vote) -> None:
         validator = height.parent.last_validators.by_address(vote.validator)
-        if vote.kind is not VoteKind.PRECOMMIT or validator is None or not self._driver.lacks_precommit(vote):
+        if validator is None or not self._driver.lacks_precommit(vote):
             return
         if not vote.verify(self._chain_id, validator.public_key):
             raise BadMessage("a vote whose signature is wrong", "bad_message.signature")
@@ -265,14 +273,13 @@ class ConsensusGossip:
     def _take_proposal(self, view: PeerView, message: ProposalWithBlock) -> None:
         height = self._driver.height
         proposal, block = message.proposal, message.block
-        if proposal.height == height.number + 1:
-            view.later.append(message)
-        if proposal.height != height.number or proposal.round > height.machine.round + ROUNDS_AHEAD_MAX:
+        if proposal.height != height.number:
             return
         if block.id != proposal.block_id:
             raise BadMessage("a proposal with another block", "bad_message.proposal")
-        if height.proposals.get(proposal.round) == proposal and block.id in height.candidates:
+        if block.id in height.candidates:
             view.at(height.number).blocks.add(block.id)
+        if not height.wants_proposal(proposal):
             return
         proposer = height.parent.validators.proposer(proposal.round)
         if not proposal.verify(self._chain_id, proposer.public_key):
@@ -300,15 +307,18 @@ class ConsensusGossip:
         view.peer.offer(CHANNEL.id, to_wire(BlockOnly(candidate.block)))
 
     def _answer_bodies(self, view: PeerView, wanted: WantBodies) -> None:
-        """As many of the bodies as fit in one message; they ask again for the rest."""
+        """As many of the bodies as fit in one message, one at least; they ask again for the rest."""
         raws = self._bodies(wanted)
         chosen: list[bytes] = []
         size = 0
         for index in wanted.indexes:
             raw = raws[index] if index < len(raws) else None
-            if raw is not None and size < BODIES_BYTES_MAX:
-                chosen.append(raw)
-                size += len(raw)
+            if raw is None:
+                continue
+            size += len(raw) + BODY_OVERHEAD_BYTES
+            if chosen and size > BODIES_BYTES_MAX:
+                break
+            chosen.append(raw)
         if chosen:
             view.peer.offer(CHANNEL.id, to_wire(Bodies(wanted.height, wanted.block_id, tuple(chosen))))
 
@@ -335,6 +345,12 @@ class ConsensusGossip:
         except (BadMessage, Inadmissible) as bad:
             # The block's own ids commit to these bytes: it is the block that is bad, not who sent its bodies.
             candidate.refuse(InvalidBlock("block.inadmissible", str(bad)))
+
+
+def _is_known(height: HeightInProgress, vote: Vote) -> bool:
+    """Whether *vote*, of which only the content was looked at, is one that we hold."""
+    known = height.machine.tally.vote(vote.round, vote.kind, vote.validator)
+    return known is not None and known.block_id == vote.block_id
 
 
 def _has(mask: bytes, index: int) -> bool:

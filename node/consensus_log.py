@@ -1,4 +1,4 @@
-"""What the write-ahead log of consensus holds: inputs, our own messages, and blocks that we precommitted."""
+"""What the write-ahead log of consensus holds: inputs, the blocks that they speak of, and our own messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RECORD_BYTES_MAX = 2**25
 
 @dataclass(frozen=True, slots=True)
 class LoggedBlock:
-    """A whole block, durable before our precommit for it leaves."""
+    """A whole valid block; it stands before the first input that says it is here."""
 
     block: Block
     transactions: tuple[bytes, ...]
@@ -52,6 +52,17 @@ _TABLE = TagTable(
     OwnProposal,
     inputs.BlockArrived,
 )
+
+
+def block_here(input_: inputs.Input) -> bytes | None:
+    """The id of the valid block that *input_* says is here; None where it speaks of none."""
+    match input_:
+        case inputs.ProposalReceived(proposal, valid=True):
+            return proposal.block_id
+        case inputs.BlockArrived(_, block_id, valid=True) | inputs.ValueBuilt(_, _, block_id):
+            return block_id
+        case _:
+            return None
 
 
 class UnreadableRecord(Exception):

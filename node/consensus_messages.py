@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
-from consensus.block import TRANSACTIONS_MAX, Block
+from consensus.block import Block
 from consensus.inputs import Step
-from consensus.params import VALIDATORS_MAX
+from consensus.params import TRANSACTIONS_MAX, VALIDATORS_MAX
 from consensus.shape import U63, Count, Hash, Size
 from consensus.tags import TagTable
 from consensus.vote import Height, PolRound, Proposal, Round, Vote, VoteKind
@@ -15,7 +15,9 @@ from p2p.channel import Channel
 
 MESSAGE_BYTES_MAX = 2 * 2**20
 BODIES_BYTES_MAX = 2**20
-"""Bodies in one message end with the one that passes this."""
+"""Of all bodies in one message; a larger one, should parameters allow it, goes alone."""
+BODY_OVERHEAD_BYTES = 5
+"""Encoded length of a body, at most."""
 VOTES_MAX = 2 * VALIDATORS_MAX
 ROUNDS_SHOWN_MAX = 8
 

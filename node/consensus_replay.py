@@ -1,7 +1,8 @@
 """Back to where we were: the write-ahead log of the height in progress is fed to a fresh machine.
 
-Our logged messages stand in place of what the machine would sign. A block that was only prevoted is not in the log and
-counts as not received; lock and valid value return from the logged block.
+The log holds every input in order, each block before the input that says it is here, and our own messages, which stand
+in place of what the machine would sign. So the machine comes to the very state that it had, lock and valid value
+included.
 """
 
 from __future__ import annotations
@@ -11,10 +12,21 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from consensus.effects import BuildValue, Decide, Effect, FetchBlock, SignProposal, SignVote, StartTimer
-from consensus.inputs import BlockArrived, Input, ProposalReceived, Step, ValueBuilt, VoteReceived
+from consensus.effects import (
+    BuildValue,
+    Decide,
+    Effect,
+    FetchBlock,
+    RefusedDecision,
+    SignProposal,
+    SignVote,
+    StartTimer,
+)
+from consensus.inputs import Input, ProposalReceived, Step, VoteReceived
 from consensus.transaction import Transaction
-from node.consensus_log import LoggedBlock, OwnProposal, OwnVote, Record, records_of
+from consensus.vote import VoteKind
+from node.consensus_log import LoggedBlock, OwnProposal, OwnVote, records_of
+from node.height import HeightInProgress
 
 if TYPE_CHECKING:
     from node.consensus_driver import ConsensusDriver
@@ -22,49 +34,40 @@ if TYPE_CHECKING:
 log = structlog.get_logger("consensus")
 
 
-async def replay(driver: ConsensusDriver, payloads: Sequence[bytes]) -> None:
-    """The driver's machine stands where the log of its height ends, and what it was about to do is under way."""
+def replay(driver: ConsensusDriver, payloads: Sequence[bytes]) -> None:
+    """The driver's machine stands where the log of its height ends, and what it was about to do is under way.
+
+    Raises UnreadableRecord.
+    """
     height = driver.height
-    records = list(records_of(height.number, payloads))
     inputs: list[Input] = []
-    for record in records:
-        if not await _restore(driver, record):
-            inputs.append(record)  # type: ignore[arg-type]  # what is no message or block of ours is an input
-    deferred = _feed(driver, driver.height.machine.start())
+    for record in records_of(height.number, payloads):
+        match record:
+            case OwnVote(vote):
+                height.own_votes[vote.kind, vote.round] = vote
+            case OwnProposal(proposal):
+                height.own_proposals[proposal.round] = proposal
+            case LoggedBlock(block, raws):
+                height.candidate(block).restore([Transaction.decode(raw) for raw in raws])
+            case _:
+                inputs.append(record)
+    deferred = _feed(height, height.machine.start())
     for input_ in inputs:
-        if _holds(driver, input_):
-            deferred += _feed(driver, height.machine.handle(input_))
-    for (kind, round_), vote in sorted(height.own_votes.items()):
-        if height.machine.tally.vote(round_, kind, vote.validator) is None:
-            deferred += _feed(driver, height.machine.handle(VoteReceived(vote)))
-    if records:
-        log.info("log_replayed", height=height.number, records=len(records), round=height.machine.round)
+        if isinstance(input_, ProposalReceived):
+            height.proposals[input_.proposal.round] = input_.proposal
+            height.timely[input_.proposal.signature] = input_.timely
+            height.fed.add(input_.proposal.signature)
+        deferred += _feed(height, height.machine.handle(input_))
+    _require_own_votes(height)
+    if inputs:
+        log.info("log_replayed", height=height.number, records=len(inputs), round=height.machine.round)
     for effect in deferred:
-        if _still_wanted(driver, effect):
+        if _is_still_wanted(height, effect):
             driver.perform(effect)
 
 
-async def _restore(driver: ConsensusDriver, record: Record) -> bool:
-    """Whether *record* was a message or block of ours; it is back in its place then."""
-    height = driver.height
-    match record:
-        case OwnVote(vote):
-            height.own_votes[vote.kind, vote.round] = vote
-        case OwnProposal(proposal):
-            height.own_proposals[proposal.round] = proposal
-        case LoggedBlock(block, raws):
-            candidate = height.candidate(block)
-            candidate.logged = True
-            candidate.fill([Transaction.decode(raw) for raw in raws])
-            candidate.accept(await driver.executor.check(height.parent, block, candidate.transactions))
-        case _:
-            return False
-    return True
-
-
-def _feed(driver: ConsensusDriver, effects: list[Effect]) -> list[Effect]:
+def _feed(height: HeightInProgress, effects: list[Effect]) -> list[Effect]:
     """Logged messages of ours answer the *effects* that ask for them; returned: what is to be done once all is fed."""
-    height = driver.height
     deferred: list[Effect] = []
     queue = list(effects)
     while queue:
@@ -75,8 +78,7 @@ def _feed(driver: ConsensusDriver, effects: list[Effect]) -> list[Effect]:
             answer = VoteReceived(vote) if vote is not None else None
         elif isinstance(effect, SignProposal):
             proposal = height.own_proposals.get(effect.round)
-            if proposal is not None and proposal.block_id in height.candidates:
-                answer = height.own_proposal(proposal)
+            answer = height.own_proposal(proposal) if proposal is not None else None
         if answer is not None:
             queue += height.machine.handle(answer)
         else:
@@ -84,32 +86,23 @@ def _feed(driver: ConsensusDriver, effects: list[Effect]) -> list[Effect]:
     return deferred
 
 
-def _holds(driver: ConsensusDriver, input_: Input) -> bool:
-    """Whether what *input_* speaks of is still here."""
-    height = driver.height
-    match input_:
-        case ProposalReceived(proposal):
-            if proposal.block_id not in height.candidates:
-                return False
-            height.proposals.setdefault(proposal.round, proposal)
-            height.timely.setdefault(proposal.signature, input_.timely)
-            height.fed.add(proposal.signature)
-        case ValueBuilt(_, _, block_id) | BlockArrived(_, block_id):
-            return block_id in height.candidates
-        case _:
-            pass
-    return True
+def _require_own_votes(height: HeightInProgress) -> None:
+    """What we voted is counted, and what we precommitted is locked: a log that can't explain it is a defect of ours."""
+    machine = height.machine
+    for (kind, round_), vote in height.own_votes.items():
+        assert machine.tally.vote(round_, kind, vote.validator) is not None, f"{vote} is lost"
+        if kind is VoteKind.PRECOMMIT and vote.block_id is not None:
+            assert machine.locked_round >= round_, f"the lock of round {round_} is lost"
 
 
-def _still_wanted(driver: ConsensusDriver, effect: Effect) -> bool:
-    machine = driver.height.machine
+def _is_still_wanted(height: HeightInProgress, effect: Effect) -> bool:
+    machine = height.machine
     match effect:
         case BuildValue():
-            begun = effect.round in driver.height.own_proposals
-            return effect.round == machine.round and machine.step is Step.PROPOSE and not begun
+            return effect.round == machine.round and machine.step is Step.PROPOSE
         case SignVote() | SignProposal() | StartTimer():
             return effect.round >= machine.round
-        case FetchBlock() | Decide():
+        case FetchBlock() | Decide() | RefusedDecision():
             return True
         case _:
             return False

@@ -20,7 +20,7 @@ from consensus.vote import VoteKind
 from node import consensus_messages, sync_messages, transaction_gossip
 from node.block_sync import BlockSync
 from node.config import Config
-from node.consensus_driver import ConsensusDriver, NodeStopped
+from node.consensus_driver import ConsensusDriver
 from node.consensus_gossip import ConsensusGossip
 from node.execution import Executor
 from node.files import write_atomically
@@ -29,6 +29,7 @@ from node.heights import Heights
 from node.home import Home
 from node.mempool import Mempool, MempoolLimits
 from node.signer import Signer
+from node.stopped import NodeStopped
 from node.store import Store
 from node.transaction_gossip import TransactionGossip
 from node.trust_root import TrustRoot
@@ -99,6 +100,7 @@ class Engine:
             voice=Voice(own.signer, own.wal),
             heights=self.heights,
             now_ms=around.now_ms,
+            trust_root=own.trust_root,
         )
         self._gossip = ConsensusGossip(
             chain_id=own.genesis.chain_id,
@@ -113,7 +115,6 @@ class Engine:
             mempool=self.mempool,
             driver=self.driver,
             gossip=self._gossip,
-            trust_root=own.trust_root,
         )
         self._transactions = TransactionGossip(self.mempool)
         self.network = self._network(around)

@@ -11,6 +11,7 @@ import trio
 from consensus.application import Application, BlockInfo, Changes, Execution, Inadmissible, Result
 from consensus.block import Block, Commit
 from consensus.chain import ChainState, InvalidBlock, build_block, chain_changes, next_state
+from consensus.params import COMMIT_ENTRY_BYTES, Params
 from consensus.transaction import Transaction
 from node.store import Store, TreePlan
 
@@ -19,6 +20,11 @@ log = structlog.get_logger("execution")
 SLICE_TRANSACTIONS = 64
 """Transactions executed between two yields to the loop: about 5 ms. A count, not a clock: simulations must repeat."""
 HEADER_ROOM_BYTES = 1_024
+"""Encoded size of a block with no commit, roots and transactions, rounded up."""
+ROOT_BYTES = 40
+"""Of a module's root beside its name, rounded up."""
+ID_BYTES = 34
+"""Encoded size of a transaction's id."""
 
 
 class Undecidable(Exception):
@@ -66,11 +72,13 @@ class Executor:
         time_ms: int,
         proposer: bytes,
         last_commit: Commit | None,
-        candidates: Iterable[Transaction],
+        reap: Callable[[int], Iterable[Transaction]],
         drop: Callable[[bytes, str, str], None],
         until: float,
     ) -> Executed:
-        """A new valid block on *parent*, of as many *candidates* as fit; *drop* is told of each that can't stand in it.
+        """A new valid block on *parent*, of what *reap* offers for so many bytes, as far as it fits.
+
+        *drop* is told of each transaction that can't stand in it.
 
         At the trio time *until* the block is full, whatever its weight: what takes this machine long takes the others
         long too, and they must have executed it before the round is over.
@@ -82,11 +90,13 @@ class Executor:
         results = [run.begin()]
         taken: list[Transaction] = []
         weight_limit = info.params.block_weight_max - info.params.transaction_weight_max
-        for index, transaction in enumerate(candidates):
-            if run.weight > weight_limit or len(taken) >= info.params.block_transactions_max:
+        room = self._room_bytes(info.params, last_commit)
+        for index, transaction in enumerate(reap(room)):
+            room -= len(transaction.raw) + ID_BYTES
+            if room < 0 or run.weight > weight_limit or len(taken) >= info.params.block_transactions_max:
                 break
             try:
-                results.append(_deliver(run, transaction))
+                results.append(_deliver(run, info.params, transaction))
                 taken.append(transaction)
             except Inadmissible as refusal:
                 drop(transaction.id, refusal.code, str(refusal))
@@ -107,7 +117,7 @@ class Executor:
         results = [run.begin()]
         for index, transaction in enumerate(transactions):
             try:
-                results.append(_deliver(run, transaction))
+                results.append(_deliver(run, info.params, transaction))
             except Inadmissible as refusal:
                 text = f"transaction {index} ({transaction.id.hex()}) can't stand here: {refusal}"
                 raise InvalidBlock("block.inadmissible", text) from None
@@ -156,6 +166,13 @@ class Executor:
             next_due_ms=outcome.next_due_ms,
         )
 
+    def _room_bytes(self, params: Params, last_commit: Commit | None) -> int:
+        """What ids and bodies of a block may take."""
+        names = (*self._app.module_names, "chain")
+        roots = sum(len(name) + ROOT_BYTES for name in names)
+        commit = COMMIT_ENTRY_BYTES * len(last_commit.entries) if last_commit is not None else 0
+        return params.block_bytes_max - HEADER_ROOM_BYTES - roots - commit
+
     def _info(self, parent: ChainState, *, time_ms: int, proposer: bytes, last_commit: Commit | None) -> BlockInfo:
         absent: tuple[bytes, ...] = ()
         if last_commit is not None:
@@ -173,7 +190,13 @@ class Executor:
         )
 
 
-def _deliver(run: Execution, transaction: Transaction) -> Result:
+def _deliver(run: Execution, params: Params, transaction: Transaction) -> Result:
+    """What *transaction* does. Raises Inadmissible, Undecidable.
+
+    Its size is judged here for all: a pool may hold it from a time when larger ones were allowed.
+    """
+    if len(transaction.raw) > params.transaction_bytes_max:
+        raise Inadmissible("tx.too_large", f"{len(transaction.raw)} bytes, at most {params.transaction_bytes_max}")
     try:
         return run.deliver(transaction)
     except (MemoryError, RecursionError) as error:

@@ -15,8 +15,8 @@ from consensus.transaction import Transaction
 from consensus.vote import Proposal, Vote, VoteKind
 from node.execution import Executed
 
-CANDIDATES_MAX = 16
-"""Blocks of one height kept at a time; those that are locked, valid or proposed now are kept whatever comes."""
+ROUNDS_AHEAD_MAX = 16
+"""Proposals of rounds further ahead wait for votes to bring us there."""
 
 
 @dataclass(eq=False)
@@ -33,7 +33,14 @@ class Candidate:
     changed: trio.Event = field(default_factory=trio.Event)
     """Set, and replaced, when a body came."""
     acquiring: bool = False
+    """Whether a verdict is being worked on."""
     logged: bool = False
+    """Whether the write-ahead log holds the whole block."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all bodies are here."""
+        return None not in self.bodies
 
     @property
     def missing(self) -> tuple[int, ...]:
@@ -67,6 +74,11 @@ class Candidate:
         self.judged = True
         self.wake()
 
+    def restore(self, transactions: Sequence[Transaction]) -> None:
+        """The block is complete and known to be valid, as the log says; its results are computed again when needed."""
+        self.fill(transactions)
+        self.judged = self.logged = True
+
     def wake(self) -> None:
         """Whoever waits for a change looks again."""
         self.changed.set()
@@ -91,6 +103,8 @@ class HeightInProgress:
         self.timely: dict[bytes, bool] = {}
         """By proposal signature: whether it came in time, by own clock."""
         self.candidates: dict[bytes, Candidate] = {}
+        """At most two a round: that of its proposal, and one that more than 2/3 voted for. All stay, since any may be
+        decided while the height lasts (L49). Rounds last ever longer, which bounds them."""
         self.wanted: set[bytes] = set()
         """Blocks that more than 2/3 voted for and that we lack."""
         self.fed: set[bytes] = set()
@@ -98,20 +112,25 @@ class HeightInProgress:
         self.own_votes: dict[tuple[VoteKind, int], Vote] = {}
         """What our key has signed at this height, from the log and since."""
         self.own_proposals: dict[int, Proposal] = {}
+        self.began_s = trio.current_time()
+        """trio time at which it became the height in progress."""
 
     def candidate(self, block: Block) -> Candidate:
-        """The candidate for *block*, new or known; the oldest that nobody needs gives way."""
+        """The candidate for *block*, new or known."""
         known = self.candidates.get(block.id)
-        if known is not None:
-            return known
-        if len(self.candidates) >= CANDIDATES_MAX:
-            needed = {self.machine.locked_block_id, self.machine.valid_block_id}
-            needed |= {p.block_id for r, p in self.proposals.items() if r >= self.machine.round}
-            for block_id in [b for b in self.candidates if b not in needed][:1]:
-                del self.candidates[block_id]
-        fresh = Candidate(block, [None] * len(block.transaction_ids))
-        self.candidates[block.id] = fresh
-        return fresh
+        if known is None:
+            known = self.candidates[block.id] = Candidate(block, [None] * len(block.transaction_ids))
+        return known
+
+    def wants_proposal(self, proposal: Proposal) -> bool:
+        """Whether *proposal* (its signature yet unverified) would tell us something.
+
+        A proposer that lies has one place a round, the first to come, and another only for what got 2/3 elsewhere.
+        """
+        known = self.proposals.get(proposal.round)
+        if known is None:
+            return proposal.round <= self.machine.round + ROUNDS_AHEAD_MAX
+        return proposal.block_id in self.wanted and known.block_id not in self.wanted
 
     def complete_proposal(self, round_: int) -> tuple[Proposal, Block] | None:
         """The proposal of *round_* with its block, if we could serve all its bodies."""
@@ -119,7 +138,7 @@ class HeightInProgress:
         if proposal is None:
             return None
         candidate = self.candidates.get(proposal.block_id)
-        if candidate is None or candidate.missing:
+        if candidate is None or not candidate.complete:
             return None
         return proposal, candidate.block
 

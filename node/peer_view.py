@@ -9,11 +9,16 @@ import trio
 
 from consensus.params import VALIDATORS_MAX
 from consensus.vote import Vote, VoteKind
-from node.consensus_messages import ConsensusMessage, Status
+from node.consensus_messages import Status
 from p2p.peer import Peer
 
 RESEND_S = 0.5
 """What was sent is sent again only if a status still lacks it after this."""
+HOLDS_S = 5.0
+"""Likewise for what the peer itself sent: it may have forgotten it (a later round of the same validator came)."""
+LATER_MESSAGES_MAX = 2 * VALIDATORS_MAX + 64
+LATER_BYTES_MAX = 2**20
+"""Of messages for the next height, raw; what finds no room is sent again when we say that we lack it."""
 
 VoteKey = tuple[int, VoteKind, int, bytes | None]
 """Round, kind, index in the set, block id: a liar may have two votes in one place."""
@@ -25,44 +30,55 @@ class PeerView:
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         self.status: Status | None = None
-        self.status_at = 0.0
-        """trio time at which the last status came."""
         self.ahead_since: float | None = None
         """trio time since which its height is above ours."""
         self.wake = trio.Event()
-        self._height = 0
-        self._sent: dict[VoteKey, float] = {}
-        self._proposals_sent: dict[int, float] = {}
         self.blocks: set[bytes] = set()
         """Blocks of this height that it sent us: it can serve their bodies."""
-        self.later: deque[ConsensusMessage] = deque(maxlen=2 * VALIDATORS_MAX + 64)
-        """Messages for the next height."""
+        self._height = 0
+        self._due: dict[VoteKey, float] = {}
+        self._proposals_due: dict[int, float] = {}
+        self._later: deque[tuple[int, bytes]] = deque()
+        self._later_bytes = 0
 
     def at(self, height: int) -> PeerView:
         """This view, cleared if it was of another height."""
         if self._height != height:
             self._height = height
-            self._sent.clear()
-            self._proposals_sent.clear()
+            self._due.clear()
+            self._proposals_due.clear()
             self.blocks.clear()
         return self
 
     def votes_to_send(self, missing: Iterator[tuple[VoteKey, Vote]], now: float) -> list[Vote]:
         """Those of *missing* that were not sent lately; they count as sent now."""
-        due = []
+        votes = []
         for key, vote in missing:
-            if now - self._sent.get(key, -RESEND_S) >= RESEND_S:
-                self._sent[key] = now
-                due.append(vote)
-        return due
+            if self._due.get(key, now) <= now:
+                self._due[key] = now + RESEND_S
+                votes.append(vote)
+        return votes
 
     def proposal_due(self, round_: int, now: float) -> bool:
         """Whether the proposal of *round_* was not sent lately; it counts as sent now."""
-        if now - self._proposals_sent.get(round_, -RESEND_S) < RESEND_S:
+        if self._proposals_due.get(round_, now) > now:
             return False
-        self._proposals_sent[round_] = now
+        self._proposals_due[round_] = now + RESEND_S
         return True
 
-    def has(self, key: VoteKey, now: float) -> None:
-        """The peer has this vote: it sent it."""
-        self._sent[key] = now + 3600
+    def holds(self, key: VoteKey, now: float) -> None:
+        """The peer has this vote, which is one that we hold too: it sent it."""
+        self._due[key] = now + HOLDS_S
+
+    def keep_for_later(self, height: int, message: bytes) -> None:
+        """*message*, for a *height* to come, will be among `due_messages`, if there is room for it."""
+        if len(self._later) < LATER_MESSAGES_MAX and self._later_bytes + len(message) <= LATER_BYTES_MAX:
+            self._later.append((height, message))
+            self._later_bytes += len(message)
+
+    def due_messages(self, height: int) -> Iterator[bytes]:
+        """The kept messages whose height is at most *height*, in the order in which they came; kept no longer."""
+        while self._later and self._later[0][0] <= height:
+            _, message = self._later.popleft()
+            self._later_bytes -= len(message)
+            yield message

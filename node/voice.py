@@ -5,9 +5,9 @@ from __future__ import annotations
 import structlog
 
 from consensus.effects import SignProposal, SignVote
-from consensus.vote import Proposal, Vote, VoteKind
-from node.consensus_log import LoggedBlock, OwnProposal, OwnVote, to_record
-from node.height import Candidate, HeightInProgress
+from consensus.vote import Proposal, Vote
+from node.consensus_log import OwnProposal, OwnVote, to_record
+from node.height import HeightInProgress
 from node.signer import DoubleSignRefused, Signer
 from node.wal import Wal
 
@@ -45,15 +45,10 @@ class Voice:
         return proposal
 
     def vote(self, height: HeightInProgress, effect: SignVote) -> Vote | None:
-        """What we vote, or have voted, in this round; None if we may not.
-
-        Before a precommit for a block leaves, the whole block is in the log (DESIGN §3, Availability).
-        """
+        """What we vote, or have voted, in this round; None if we may not."""
         said = height.own_votes.get((effect.kind, effect.round))
         if said is not None or self._signer is None or self.muted:
             return said
-        if effect.kind is VoteKind.PRECOMMIT and effect.block_id is not None:
-            self._log_block(height.number, height.candidates[effect.block_id])
         try:
             vote = self._signer.sign_vote(effect.kind, effect.height, effect.round, effect.block_id)
         except DoubleSignRefused as refused:
@@ -70,12 +65,6 @@ class Voice:
             self._wal.sync()
         unspoken, self._unspoken = self._unspoken, []
         return unspoken
-
-    def _log_block(self, height: int, candidate: Candidate) -> None:
-        if not candidate.logged:
-            candidate.logged = True
-            bodies = tuple(transaction.raw for transaction in candidate.transactions)
-            self._wal.append(to_record(height, LoggedBlock(candidate.block, bodies)))
 
 
 def _stay_silent(effect: SignProposal | SignVote, refused: DoubleSignRefused) -> None:

@@ -10,12 +10,12 @@ import trio
 from consensus.application import EngineFault
 from node import log as node_log
 from node.cli.screen import Failed
-from node.consensus_driver import NodeStopped
 from node.invite import Terms
 from node.joining import NobodyAnswered, fetch_genesis
 from node.node import run_node
 from node.rpc.connections import PortInUse
 from node.signer import SignerStateDamaged, SignerStateMissing
+from node.stopped import NodeStopped
 from node.store import StoreFailed, StoreInUse
 from node.wal import WalDamaged
 
