@@ -67,7 +67,9 @@ class Run:
     tx_per_s: float
     cpu_us_per_tx_and_node: float
     cpu_share: float
-    """Of all cores, used by the nodes; the rest went to the load itself, or was idle."""
+    """Of all cores, used by the nodes."""
+    others_cpu_share: float
+    """Of all cores, used neither by the nodes nor by the load: if this is not small, something else was measured, too."""
     blocks: int
     refused: int
     """Transfers with another result than success; must be 0."""
@@ -171,6 +173,9 @@ class _Moment:
 
     seconds: float
     cpu_seconds: float
+    """Of the nodes."""
+    others_cpu_seconds: float
+    """Of the machine, without nodes and load."""
     committed: int
     height: int
     counters: dict[str, float]
@@ -179,7 +184,8 @@ class _Moment:
 async def _moment(net: Devnet, ledger: Ledger, follower: Follower) -> _Moment:
     counters = await measure.counters(net)
     cpu = sum(measure.cpu_seconds(net))
-    return _Moment(trio.current_time(), cpu, len(ledger.latencies_ms), follower.next_height, counters)
+    others = measure.machine_cpu_seconds() - cpu - measure.own_cpu_seconds()
+    return _Moment(trio.current_time(), cpu, others, len(ledger.latencies_ms), follower.next_height, counters)
 
 
 async def _refused(url: str, first: int, stop: int) -> int:
@@ -207,6 +213,7 @@ def _run(start: _Moment, end: _Moment, *, refused: int, rss_mib: float, nodes: i
         tx_per_s=round(committed / seconds, 1),
         cpu_us_per_tx_and_node=round(cpu / committed / nodes * 1e6, 1),
         cpu_share=round(cpu / seconds / measure.cores(), 3),
+        others_cpu_share=round((end.others_cpu_seconds - start.others_cpu_seconds) / seconds / measure.cores(), 3),
         blocks=end.height - start.height,
         refused=refused,
         rss_mib=round(rss_mib, 1),

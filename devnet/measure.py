@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from consensus.signing import public_key, sha256, sign, verify
 from devnet.http import Connection, Unreachable
@@ -38,6 +39,19 @@ def cores() -> int:
 def cpu_seconds(devnet: Devnet) -> list[float]:
     """CPU used so far by each running node, with its helper processes."""
     return [node.process.cpu_seconds() for node in devnet.nodes if node.process is not None]
+
+
+def machine_cpu_seconds() -> float:
+    """CPU that the whole machine has used since it was started, by whomever, interrupts included (proc(5), ``stat``)."""
+    user, nice, system, _idle, _iowait, irq, softirq, *_ = (
+        int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    )
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def own_cpu_seconds() -> float:
+    """CPU that this process has used."""
+    return time.process_time()
 
 
 def rss_mib(devnet: Devnet) -> float:

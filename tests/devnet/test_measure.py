@@ -30,12 +30,17 @@ def test_verification_is_measured() -> None:
     assert measure.verify_per_s(0.01) > 100
 
 
+def test_the_machine_has_used_more_cpu_than_we_have() -> None:
+    assert 0 < measure.own_cpu_seconds() < measure.machine_cpu_seconds()
+
+
 def test_figures_are_medians_and_void_where_the_machine_changed_its_speed() -> None:
     runs = [
         bench.Run(
             tx_per_s=rate,
             cpu_us_per_tx_and_node=400.0,
             cpu_share=0.9,
+            others_cpu_share=0.01,
             blocks=10,
             refused=0,
             rss_mib=100.0,
