@@ -58,6 +58,8 @@ class Plan:
     empty_seconds: float = 10.0
     window: int = 4_000
     """Transactions open at any moment of a run: enough to keep every node busy."""
+    profile: Path | None = None
+    """Where to write a profile of node 0, made in a run more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,7 @@ class Run:
     cpu_share: float
     """Of all cores, used by the nodes."""
     others_cpu_share: float
-    """Of all cores, used neither by the nodes nor by the load: if this is not small, something else was measured, too."""
+    """Of all cores, used neither by the nodes nor by the load. If not small: others were measured, too."""
     blocks: int
     refused: int
     """Transfers with another result than success; must be 0."""
@@ -95,7 +97,19 @@ def bench(directory: Path, plan: Plan, tell: Tell) -> dict[str, Any]:
             if number == plan.runs - 1:
                 latencies = _latencies(net, plan, statistics.median(run.tx_per_s for run in runs), tell)
                 blocks_per_s = trio.run(_nearly_empty, net, plan)
-    return _figures(plan, (before, measure.verify_per_s()), runs, latencies, blocks_per_s)
+    after = measure.verify_per_s()
+    if plan.profile is not None:
+        _profiled_run(directory, plan, plan.profile, count, tell)
+    return _figures(plan, (before, after), runs, latencies, blocks_per_s)
+
+
+def _profiled_run(directory: Path, plan: Plan, file: Path, count: int, tell: Tell) -> None:
+    """One run more, which counts for nothing: where node 0 spends its CPU stands in *file*."""
+    tell("one run more, for the profile")
+    with _network(directory, plan, tell, profile=file) as net:
+        transactions = _signed(net, plan, count, tell)
+        trio.run(wait_until_ready, net.nodes)
+        trio.run(_full_load, net, plan, transactions)
 
 
 def limit_tx_per_s(verify_per_s: float, nodes: int) -> float:
@@ -104,7 +118,7 @@ def limit_tx_per_s(verify_per_s: float, nodes: int) -> float:
 
 
 @contextmanager
-def _network(directory: Path, plan: Plan, tell: Tell) -> Iterator[Devnet]:
+def _network(directory: Path, plan: Plan, tell: Tell, *, profile: Path | None = None) -> Iterator[Devnet]:
     tell(f"starting {plan.validators} nodes with {plan.accounts} accounts …")
     net = homes.create(
         directory, homes.Plan(validators=plan.validators, preset=plan.preset, load_accounts=plan.accounts)
@@ -112,7 +126,8 @@ def _network(directory: Path, plan: Plan, tell: Tell) -> Iterator[Devnet]:
     record.save(net)
     try:
         for node in net.nodes:
-            net = fleet.start_node(net, node.number)
+            under = profile if node.number == 0 else None
+            net = fleet.start_node(net, node.number, profile=under)
         yield net
     finally:
         fleet.down(record.load(directory))

@@ -63,18 +63,22 @@ def _wait_for_links(devnet: Devnet, process: Process, log: Path) -> None:
             time.sleep(0.02)
 
 
-def node_command(node: Node) -> list[str]:
+def node_command(node: Node, *, profile: Path | None = None) -> list[str]:
     """What runs *node*: the same command as an operator's."""
-    return [sys.executable, "-m", "node.cli.main", "start", "--home", node.home]
+    module = ["node.cli.main"] if profile is None else ["devnet.profiled", str(profile)]
+    return [sys.executable, "-m", *module, "start", "--home", node.home]
 
 
-def start_node(devnet: Devnet, number: int) -> Devnet:
-    """Node *number* runs (its RPC may not answer yet). Raises NoDevnet if it runs already."""
+def start_node(devnet: Devnet, number: int, *, profile: Path | None = None) -> Devnet:
+    """Node *number* runs (its RPC may not answer yet). Raises NoDevnet if it runs already.
+
+    With *profile* it runs under a sampling profiler, which writes there when the node stops.
+    """
     node = devnet.node(number)
     if node.running():
         raise NoDevnet(f"{node.name} runs already (pid {node.process.pid if node.process else '?'})")
     process = start(
-        node_command(node),
+        node_command(node, profile=profile),
         environment=environment_of(number),
         log=node.log,
     )

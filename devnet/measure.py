@@ -42,7 +42,7 @@ def cpu_seconds(devnet: Devnet) -> list[float]:
 
 
 def machine_cpu_seconds() -> float:
-    """CPU that the whole machine has used since it was started, by whomever, interrupts included (proc(5), ``stat``)."""
+    """CPU that the whole machine has used since its start, by whomever, interrupts included (proc(5), ``stat``)."""
     user, nice, system, _idle, _iowait, irq, softirq, *_ = (
         int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
     )

@@ -42,8 +42,15 @@ def load_command(directory: Path, rate: float, seconds: float, active: int, as_j
 @click.option("--validators", type=click.IntRange(1, homes.VALIDATORS_MAX), default=4, show_default=True)
 @click.option("--runs", type=click.IntRange(1, 25), default=3, show_default=True)
 @click.option("--seconds", type=click.FloatRange(1, 3_600), default=20, show_default=True, help="Of each run.")
+@click.option(
+    "--profile",
+    type=click.Path(path_type=Path, dir_okay=False, resolve_path=True),
+    help="Write where one node spends its CPU, after a run more, to this file.",
+)
 @json_option
-def bench_command(directory: Path, validators: int, runs: int, seconds: float, as_json: bool) -> None:
+def bench_command(
+    directory: Path, validators: int, runs: int, seconds: float, profile: Path | None, as_json: bool
+) -> None:
     """Measure how much a network on this machine decides, and at what cost. Takes about four minutes.
 
     Runs nodes of its own, in a folder bench inside of --dir; let nothing else run meanwhile.
@@ -58,6 +65,7 @@ def bench_command(directory: Path, validators: int, runs: int, seconds: float, a
             seconds=seconds,
             latency_seconds=max(3.0, seconds * 0.75),
             empty_seconds=max(2.0, seconds * 0.5),
+            profile=profile,
         )
         figures = bench.bench(_free_folder(directory / "bench"), plan, say)
     click.echo(json.dumps(figures, indent=1) if as_json else _table_of(figures))

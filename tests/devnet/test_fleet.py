@@ -30,7 +30,7 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Devnet]:
         fleet.down(record.load(tmp_path))
 
 
-def _sleeps(node: Node) -> list[str]:
+def _sleeps(node: Node, *, profile: Path | None = None) -> list[str]:
     return [sys.executable, "-c", SLEEPER]
 
 
@@ -118,7 +118,7 @@ def test_a_node_that_runs_is_not_started_twice(net: Devnet) -> None:
 
 def test_a_node_that_ends_at_once_is_reported_with_its_last_words(net: Devnet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        fleet, "node_command", lambda node: [sys.executable, "-c", "print('no room'); raise SystemExit(1)"]
+        fleet, "node_command", lambda node, **_: [sys.executable, "-c", "print('no room'); raise SystemExit(1)"]
     )
     done = command(net, "start", "0")
     assert done.exit_code == 1
