@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
 
 from consensus.params import Params
-from consensus.shape import U63, Address, Anything
+from consensus.shape import U63, Address, Anything, to_bytes
 from consensus.transaction import Message, Transaction
 from consensus.validators import Update, ValidatorSet
 
@@ -62,7 +63,7 @@ class Event:
     fields: Anything
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Result:
     """What came of one transaction, of ``begin`` or of ``end``. Every field is hashed."""
 
@@ -71,6 +72,11 @@ class Result:
     weight: U63
     fee: U63
     events: tuple[Event, ...]
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """Its canonical bytes: they are hashed before the vote, and stored after it."""
+        return to_bytes(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +140,7 @@ class Execution(Protocol):
         """Weight used so far; the node stops reaping at the block's limit."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
+class Admission(NamedTuple):
     """What the mempool needs to know of an admissible transaction."""
 
     sender: bytes

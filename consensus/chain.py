@@ -116,7 +116,7 @@ def params_hash(params: Params) -> bytes:
 
 def results_hash(results: Sequence[Result]) -> bytes:
     """32 bytes, RFC 6962 over the canonical bytes of ``begin``, each transaction's result, ``end``."""
-    return merkle.root([to_bytes(result) for result in results])
+    return merkle.root([result.encoded for result in results])
 
 
 def transactions_root(ids: Sequence[bytes]) -> bytes:

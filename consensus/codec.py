@@ -6,7 +6,7 @@ MessagePack itself is not canonical (``cc 01`` and ``01`` both read as 1), so de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 import msgpack
@@ -43,6 +43,11 @@ def encode(value: object) -> bytes:
     """
     _refuse_foreign((value,))
     return _pack(value)
+
+
+def encode_array(items: Sequence[bytes]) -> bytes:
+    """The canonical bytes of an array, given those of its *items*."""
+    return msgpack.Packer().pack_array_header(len(items)) + b"".join(items)  # type: ignore[no-any-return]
 
 
 def decode(data: bytes, *, bytes_max: int) -> Wire:

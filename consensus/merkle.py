@@ -5,6 +5,7 @@ Lists in headers are such trees. The prefixes keep an inner node from being pass
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -13,6 +14,8 @@ from consensus.shape import U63, Count, Hash
 from consensus.signing import sha256
 
 _HASH_BYTES = 32
+_hash = hashlib.sha256
+"""For whole levels, without a call of ours for each node."""
 _SIBLINGS_MAX = 63
 """A tree whose number of leaves fits in 63 bits is no deeper."""
 
@@ -40,7 +43,7 @@ def root(leaves: Sequence[bytes]) -> bytes:
     """32 bytes, the root over the leaves' data; SHA-256 of nothing where there are none."""
     if not leaves:
         return sha256(b"")
-    level = [leaf_hash(data) for data in leaves]
+    level = [_hash(b"\x00" + data).digest() for data in leaves]
     while len(level) > 1:
         level = _level_above(level)
     return level[0]
@@ -84,7 +87,8 @@ def verify(root: bytes, leaf: bytes, proof: Proof) -> bool:
 
 def _level_above(level: Sequence[bytes]) -> list[bytes]:
     """Nodes over pairs; an odd last one rises as it is, which splits at the largest power of two as RFC 6962 does."""
-    above = [inner_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
+    pairs = zip(level[::2], level[1::2], strict=False)
+    above = [_hash(b"\x01" + left + right).digest() for left, right in pairs]
     if len(level) % 2:
         above.append(level[-1])
     return above

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import trio
 
@@ -36,8 +36,7 @@ VERIFIED_BODIES_BYTES_MAX = 32 * 2**20
 ARRIVALS_REMEMBERED_MAX = 40_000
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of submitted bytes."""
 
     id: bytes | None

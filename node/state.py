@@ -72,14 +72,17 @@ class LatestValues:
     def put(self, key: _Key, value: bytes | None) -> None:
         """*value* is that of *key* in the latest state."""
         self._young[key] = value
+        self._age()
+
+    def _age(self) -> None:
         if len(self._young) > self._half:
             self._young, self._old = {}, self._young
 
     def moved(self, changes: Changes) -> None:
         """The latest state is another one, by *changes*."""
         for module, items in changes.items():
-            for key, value in items.items():
-                self.put((module, key), value)
+            self._young.update({(module, key): value for key, value in items.items()})
+        self._age()
 
 
 class StoredState:

@@ -15,7 +15,7 @@ import lmdb
 from consensus.application import Changes, Result
 from consensus.block import Block, Commit, Header
 from consensus.chain import ChainState, without_priorities
-from consensus.codec import BadMessage, decode, encode
+from consensus.codec import BadMessage, decode, encode, encode_array
 from consensus.params import Params
 from consensus.shape import INTEGER_MAX, from_bytes, shape_of, to_bytes
 from consensus.validators import ValidatorSet
@@ -88,8 +88,7 @@ def put_block(
     put(COMMITS, number, _commit_row(decided.commit, canonical=False))
     if block.last_commit is not None:
         put(COMMITS, _number(block.header.height - 1), _commit_row(block.last_commit, canonical=True))
-    write_result = shape_of(Result).to_wire
-    put(RESULTS, number, encode(tuple([write_result(result) for result in decided.results])))
+    put(RESULTS, number, encode_array([result.encoded for result in decided.results]))
     put(BLOCK_IDS, block.id, number)
     put(META, b"next_due_ms", encode(decided.next_due_ms))
     _put_chain_state(transaction, environment, former, decided.chain_state)

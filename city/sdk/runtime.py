@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from city.sdk.module import Handler, Module
 from city.sdk.refusal import FAULT, NOT_AUTHORISED, TOO_DEEP, Refused, refused
@@ -48,8 +48,7 @@ class Moment:
     """The engine's, in force at this height."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """A point to which a runtime can go back."""
 
     journal: int

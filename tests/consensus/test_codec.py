@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from consensus.codec import DEPTH_MAX, BadMessage, Wire, decode, encode
+from consensus.codec import DEPTH_MAX, BadMessage, Wire, decode, encode, encode_array
 
 scalars = (
     st.none()
@@ -230,3 +230,9 @@ def test_integers_take_the_shortest_form() -> None:
     """At each border."""
     lengths = {0: 1, 127: 1, 128: 2, 255: 2, 256: 3, 65_535: 3, 65_536: 5, 2**32 - 1: 5, 2**32: 9, -32: 1, -33: 2}
     assert {value: len(encode(value)) for value in lengths} == lengths
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 70_000])
+def test_an_array_can_be_made_of_items_that_are_encoded_already(count: int) -> None:
+    items = [(number, b"x") for number in range(count)]
+    assert encode_array([encode(item) for item in items]) == encode(tuple(items))
