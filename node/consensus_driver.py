@@ -14,7 +14,7 @@ from typing import Protocol
 import structlog
 import trio
 
-from consensus.block import Block, Commit, Signed
+from consensus.block import Block, Commit
 from consensus.chain import InvalidBlock, commit_from_votes
 from consensus.effects import (
     BuildValue,
@@ -48,7 +48,9 @@ from node.consensus_replay import replay
 from node.execution import Executed, Executor, Undecidable
 from node.height import Candidate, HeightInProgress
 from node.heights import Heights
+from node.last_commit import LastCommit
 from node.mempool import Mempool
+from node.occasion import occasion
 from node.stopped import NodeStopped, refused_decision
 from node.store import DecidedBlock, Store
 from node.trust_root import TrustRoot
@@ -56,9 +58,6 @@ from node.voice import Voice
 from node.wal import Wal
 
 log = structlog.get_logger("consensus")
-
-CLOCK_LOOK_S = 5.0
-"""How often own clock is looked at while something waits for it."""
 
 
 class Publisher(Supplier, Protocol):
@@ -121,11 +120,13 @@ class ConsensusDriver:
         self._lot = trio.lowlevel.ParkingLot()
         self._decided: Decide | None = None
         self._synced: Synced | None = None
+        self._stopped = False
+        """Whether no task can be started any more: the height is over, or the driver failed."""
         self.equivocations = 0
         """Proved double votes since the start."""
         self.height = self._next_height()
-        self.last_commit: Commit | None = self._stored_commit()
-        """Of the stored height, with every precommit that came since; our next proposal carries it."""
+        stored = store.commit_of(store.height)[0] if store.height > 0 else None
+        self.last_commit = LastCommit(self.height.parent.last_validators, stored)
 
     # What others tell the driver ------------------------------------------------------------------------------------
 
@@ -163,7 +164,7 @@ class ConsensusDriver:
 
     def block_arrived(self, block: Block) -> None:
         """A block that was proposed, or that more than 2/3 voted for, is being completed, executed and judged."""
-        if self._is_over:
+        if self._is_over or self._stopped:
             return
         candidate = self.height.candidate(block)
         if candidate.judged:
@@ -171,26 +172,6 @@ class ConsensusDriver:
         elif not candidate.acquiring:
             candidate.acquiring = True
             self._tasks.start_soon(self._acquire, self.height, candidate)
-
-    def lacks_precommit(self, vote: Vote) -> bool:
-        """Whether *vote*, if its signature holds, fills a gap in the commit of the stored height."""
-        commit = self.last_commit
-        if commit is None or vote.kind is not VoteKind.PRECOMMIT:
-            return False
-        if (vote.height, vote.round) != (commit.height, commit.round):
-            return False
-        index = self.height.parent.last_validators.index_of(vote.validator)
-        return index is not None and commit.entries[index] is None and vote.block_id in (None, commit.block_id)
-
-    def late_precommit(self, vote: Vote) -> None:
-        """A verified precommit that was lacking is in the commit of the stored height."""
-        commit = self.last_commit
-        index = self.height.parent.last_validators.index_of(vote.validator)
-        assert commit is not None
-        assert index is not None
-        entries = list(commit.entries)
-        entries[index] = Signed(vote.block_id is not None, vote.signature)
-        self.last_commit = Commit(commit.height, commit.round, commit.block_id, tuple(entries))
 
     async def apply(self, synced: Synced) -> None:
         """*synced*, verified by its commit, is committed, unless its height was decided otherwise meanwhile."""
@@ -207,20 +188,28 @@ class ConsensusDriver:
         replayed = False
         while True:
             async with trio.open_nursery() as self._tasks:
-                if replayed:
-                    self._handle(self.height.machine.start())
-                else:
-                    replay(self, self._wal.entries())
-                    replayed = True
-                    task_status.started()
-                self._tasks.start_soon(self._await_work, self.height)
-                self._publisher.status_changed()
-                self._drain()
-                while not self._is_over:
-                    await self._lot.park()
-                    self._drain()
+                try:
+                    if replayed:
+                        self._handle(self.height.machine.start())
+                    else:
+                        replay(self, self._wal.entries())
+                        replayed = True
+                        task_status.started()
+                    await self._decide()
+                finally:
+                    self._stopped = True
                 self._tasks.cancel_scope.cancel()
+            self._stopped = False
             await self._commit(*await self._decision())
+
+    async def _decide(self) -> None:
+        """The height in progress is decided."""
+        self._tasks.start_soon(self._await_work, self.height)
+        self._publisher.status_changed()
+        self._drain()
+        while not self._is_over:
+            await self._lot.park()
+            self._drain()
 
     @property
     def _is_over(self) -> bool:
@@ -231,10 +220,6 @@ class ConsensusDriver:
         parent = self._store.chain_state()
         assert parent is not None, "the genesis is stored before the driver is made"
         return HeightInProgress(parent, self.voice.address)
-
-    def _stored_commit(self) -> Commit | None:
-        height = self._store.height
-        return self._store.commit_of(height)[0] if height > 0 else None
 
     def _drain(self) -> None:
         """All that has arrived is handled; then the log is durable, then we speak."""
@@ -314,29 +299,13 @@ class ConsensusDriver:
         self.feed(TimerFired(effect.height, effect.round, effect.step))
 
     async def _await_work(self, height: HeightInProgress) -> None:
-        """Leaves WAIT when there is something to decide, not before the block delay is over (DESIGN §4)."""
-        parent = height.parent
-        earliest_ms = parent.time_ms + parent.params.block_delay_ms
-        while (left_s := self._seconds_until(earliest_ms)) > 0:  # noqa: ASYNC110  # a clock gives no sign
-            await trio.sleep(left_s)
-        until_ms = parent.time_ms + parent.params.heartbeat_ms
-        due_ms = self.executor.next_due_ms()
-        if due_ms is not None:
-            until_ms = min(until_ms, due_ms)
-        while (left_s := self._seconds_until(until_ms)) > 0:
-            with trio.move_on_after(left_s):
-                await self._mempool.wait_for_work()
-                break
+        await occasion(height.parent, self._mempool, self.executor.next_due_ms(), self._now_ms)
         self.feed(BeginRound(height.number))
-
-    def _seconds_until(self, time_ms: int) -> float:
-        """How long to sleep before own clock may show *time_ms*: not for long, since it may be set, or have stood."""
-        return min((time_ms - self._now_ms()) / 1000, CLOCK_LOOK_S)
 
     async def _build(self, height: HeightInProgress, round_: int) -> None:
         proposer = self.voice.address
         assert proposer is not None, "only a validator is asked to build"
-        block = await self._acquisition.build(height, round_, proposer, self.last_commit)
+        block = await self._acquisition.build(height, round_, proposer, self.last_commit.commit)
         self.feed(ValueBuilt(height.number, round_, block.id))
 
     def _fetch(self, height: HeightInProgress, block_id: bytes) -> None:
@@ -409,12 +378,12 @@ class ConsensusDriver:
         self._mempool.set_chain(self._store.state(), executed.chain_state)
         log.debug("height_decided", height=number, round=commit.round, transactions=len(executed.transactions))
         self._decided = self._synced = None
-        self.last_commit = commit
         self.height = self._next_height()
+        self.last_commit = LastCommit(self.height.parent.last_validators, commit)
         # What is still in the inbox is too late for the machine, but not for the commit that we propose next.
         for input_ in self._inbox:
-            if isinstance(input_, VoteReceived) and self.lacks_precommit(input_.vote):
-                self.late_precommit(input_.vote)
+            if isinstance(input_, VoteReceived) and self.last_commit.lacks(input_.vote):
+                self.last_commit.add(input_.vote)
         self._own.clear()
         self._inbox.clear()
         self._coming.clear()

@@ -264,11 +264,11 @@ class ConsensusGossip:
 
     def _take_late_vote(self, height: HeightInProgress, vote: Vote) -> None:
         validator = height.parent.last_validators.by_address(vote.validator)
-        if validator is None or not self._driver.lacks_precommit(vote):
+        if validator is None or not self._driver.last_commit.lacks(vote):
             return
         if not vote.verify(self._chain_id, validator.public_key):
             raise BadMessage("a vote whose signature is wrong", "bad_message.signature")
-        self._driver.late_precommit(vote)
+        self._driver.last_commit.add(vote)
 
     def _take_proposal(self, view: PeerView, message: ProposalWithBlock) -> None:
         height = self._driver.height
