@@ -19,12 +19,13 @@ from typing import Any
 
 import trio
 
-from devnet import fleet, homes, load, measure, record
+from devnet import fleet, homes, load, measure, profiled, record
 from devnet.batches import Signed
 from devnet.facts import wait_until_ready
 from devnet.follow import Disagreement, Follower, heights_of
 from devnet.http import Connection
 from devnet.ledger import Ledger
+from devnet.processes import Process
 from devnet.record import Devnet
 from devnet.workload import Workload, first_answer
 
@@ -109,7 +110,7 @@ def _profiled_run(directory: Path, plan: Plan, file: Path, count: int, tell: Tel
     with _network(directory, plan, tell, profile=file) as net:
         transactions = _signed(net, plan, count, tell)
         trio.run(wait_until_ready, net.nodes)
-        trio.run(_full_load, net, plan, transactions)
+        trio.run(functools.partial(_full_load, net, plan, transactions, sampled=net.nodes[0].process))
 
 
 def limit_tx_per_s(verify_per_s: float, nodes: int) -> float:
@@ -142,8 +143,8 @@ def _signed(net: Devnet, plan: Plan, count: int, tell: Tell) -> list[Signed]:
     return list(workload.signed(count, nonces=[0] * len(workload.accounts), valid_until_ms=valid_until_ms))
 
 
-async def _full_load(net: Devnet, plan: Plan, transactions: Sequence[Signed]) -> Run:
-    """One run: warm-up, measurement, and then everything that was sent is decided."""
+async def _full_load(net: Devnet, plan: Plan, transactions: Sequence[Signed], *, sampled: Process | None = None) -> Run:
+    """One run: warm-up, measurement, draining. *sampled* is a node under the profiler, which looks while we measure."""
     ledger = Ledger()
     watched = net.nodes[0].rpc
     first = (await heights_of([watched]))[watched] + 1
@@ -157,7 +158,11 @@ async def _full_load(net: Devnet, plan: Plan, transactions: Sequence[Signed]) ->
             nursery.start_soon(_send_within, sending, sender, nursery, iter(transactions), plan.window)
             await trio.sleep(plan.warm_up_seconds)
             start = await _moment(net, ledger, follower)
+            if sampled is not None:
+                sampled.send_signal(profiled.START)
             await trio.sleep(plan.seconds)
+            if sampled is not None:
+                sampled.send_signal(profiled.STOP)
             end = await _moment(net, ledger, follower)
             sending.cancel()
             rss = measure.rss_mib(net)

@@ -36,6 +36,11 @@ class Process:
         stat = _stat(self.pid)
         return stat is not None and stat.born == self.born
 
+    def send_signal(self, number: int) -> None:
+        """It has been sent signal *number*, if it lives."""
+        if self.alive():
+            _send(self.pid, number)
+
     def signal_group(self, number: int) -> None:
         """Every living process of its session has been sent signal *number*."""
         for pid in self.session():
