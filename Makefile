@@ -25,7 +25,7 @@ unit: .venv/installed-work
 	$(BIN)/pytest -q -m "not story" --ignore=tests/consensus --ignore=tests/city
 
 stories: .venv/installed-work
-	$(BIN)/pytest -q -m story
+	$(BIN)/pytest -q -m story -n 2 --dist loadfile
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
