@@ -65,7 +65,7 @@ def test_a_town_raises_a_parameter_and_pays_from_its_treasury(network: Network) 
 
 
 def test_a_proposal_whose_second_message_refuses_changes_nothing(network: Network) -> None:
-    network.up("--set", "governance.voting_period_ms=5000")
+    network.up("--set", "governance.voting_period_ms=12000")
     treasury = network.query("coin/treasury")
     number = propose(
         network,

@@ -74,7 +74,7 @@ def govern(network: Network, *messages: dict[str, Any]) -> None:
 
 
 def test_a_newcomer_joins_with_a_link_and_becomes_a_validator_that_counts(network: Network) -> None:
-    network.up("--set", "governance.voting_period_ms=5000")
+    network.up("--set", "governance.voting_period_ms=15000")
     invited = succeed("invite", "--voucher", "--from", "anna", "--home", str(network.directory / "node0"), "--json")
     with joined(json.loads(invited)["link"]) as (home, url):
         synced(url, network.height())
