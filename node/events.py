@@ -63,10 +63,10 @@ def write_places(
     """The events of block *height* are indexed, and the *senders* of its transactions. Returns the number of puts."""
     rows: defaultdict[bytes, list[bytes]] = defaultdict(list)
     pack = _PLACE.pack
-    for index, sender in enumerate(senders):
-        if sender is not None:
-            rows[_OF_ADDRESS + sender].append(pack(index + 1, 0))
     for index, result in enumerate(results):
+        sender = senders[index - 1] if 0 < index <= len(senders) else None
+        if sender is not None:
+            rows[_OF_ADDRESS + sender].append(pack(index, 0))
         for number, event in enumerate(result.events):
             place = pack(index, number)
             for space in _spaces(event.module, event.name):
@@ -75,11 +75,12 @@ def write_places(
             if type(fields) is tuple:
                 for field in fields:
                     if type(field) is bytes and len(field) == _ADDRESS_BYTES:
-                        rows[_OF_ADDRESS + field].append(place)
+                        places = rows[_OF_ADDRESS + field]
+                        if not places or places[-1] != place:  # a sender is in its own events, too
+                            places.append(place)
     suffix = height.to_bytes(8, "big")
     for space, places in sorted(rows.items()):
-        ordered = places if len(places) == 1 else sorted(set(places))  # a sender is in its own events, too
-        transaction.put(space + suffix, b"".join(ordered), db=table)
+        transaction.put(space + suffix, b"".join(places), db=table)
     return len(rows)
 
 

@@ -34,6 +34,8 @@ _FULL = bytes((WIDTH, *range(WIDTH)))
 _ALL = tuple(range(WIDTH - 1, 0, -1))
 _ABOVE = tuple(tuple(WIDTH + place >> level for level in range(1, LEVELS + 1)) for place in range(WIDTH))
 """For each place, the numbers of the heap that stand over it, from below."""
+_ABOVE_BITS = tuple(sum(1 << number for number in numbers) for numbers in _ABOVE)
+"""The same as bits."""
 
 _sha256 = hashlib.sha256
 
@@ -93,7 +95,10 @@ def rehash(node: Node, places: Collection[int]) -> None:
         (place,) = places
         numbers = _ABOVE[place]
     else:
-        numbers = sorted({number for place in places for number in _ABOVE[place]}, reverse=True)
+        bits = 0
+        for place in places:
+            bits |= _ABOVE_BITS[place]
+        numbers = [number for number in _ALL if bits >> number & 1]
     for number in numbers:
         left, right = node[2 * number], node[2 * number + 1]
         if left and right:

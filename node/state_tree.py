@@ -47,11 +47,8 @@ def update_tree(
     root: bytes, changes: Iterable[tuple[bytes, bytes | None]], *, height: int, read_node: ReadNode
 ) -> TreeUpdate:
     """The tree behind reference *root* after *changes* in block *height*: distinct keys, values or None to remove."""
-    batch = []
-    for key, value in changes:
-        key_hash = sha256(key)
-        batch.append((key_hash, b"" if value is None else leaf_reference(key_hash, sha256(value))))
-    batch.sort()
+    batch = sorted([(sha256(key), b"" if value is None else sha256(value)) for key, value in changes])
+    batch = [(key_hash, value and leaf_reference(key_hash, value)) for key_hash, value in batch]
     update = TreeUpdate(root)
     if batch:
         update.root = _Pass(update, height, read_node).changed(root, b"", batch)
@@ -118,6 +115,8 @@ class _Pass:
     def _changed_node(self, reference: bytes, path: bytes, batch: list[_Change]) -> bytes:
         height = reference[:8]
         node = self._read_node(height, path)
+        if len(batch) == 1:
+            return self._changed_place(reference, path, node, batch)
         changed: dict[int, bytes] = {}
         for nibble, group in _by_nibble(batch, len(path)):
             former = node[WIDTH + nibble] or b""
@@ -131,6 +130,22 @@ class _Pass:
         for nibble, following in changed.items():
             node[WIDTH + nibble] = following
         return self._closed(path, node, changed)
+
+    def _changed_place(self, reference: bytes, path: bytes, node: Node, batch: list[_Change]) -> bytes:
+        """The same for a single change, which is what most nodes at the bottom see."""
+        key_hash, leaf = batch[0]
+        nibble = _nibble(key_hash, len(path))
+        former = node[WIDTH + nibble] or b""
+        if leaf and former[:32] == key_hash and len(former) == LEAF_BYTES:
+            following = leaf  # a value of a known key
+        else:
+            following = self.changed(former, path + bytes((nibble,)), batch)
+        if following == former:
+            return reference
+        self._stale.append((reference[:8], path))
+        node = node.copy()
+        node[WIDTH + nibble] = following
+        return self._closed(path, node, (nibble,))
 
     def _built(self, path: bytes, leaves: list[_Change]) -> bytes:
         """A new subtree at *path* of *leaves*."""

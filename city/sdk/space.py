@@ -7,7 +7,7 @@ needs one look- up only.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,7 +22,7 @@ Journal = list[tuple[dict[bytes, Row], bytes, Row | None]]
 class Space:
     """The rows of one module. Keys and values are raw bytes here; tables give them their types."""
 
-    __slots__ = ("_journal", "_meter", "_order", "_reads", "_writes", "module", "state")
+    __slots__ = ("_journal", "_meter", "_order", "_reads", "_unordered", "_writes", "module", "state")
 
     def __init__(self, module: str, state: State, meter: Meter, journal: Journal) -> None:
         self.module = module
@@ -32,6 +32,9 @@ class Space:
         self._writes: dict[bytes, Row] = {}
         self._reads: dict[bytes, Row] = {}
         self._order: list[bytes] | None = None
+        """Written keys in order, if anybody scanned; a rollback leaves keys behind here."""
+        self._unordered: list[bytes] = []
+        """Keys written since the last scan. They may stand in the order already, or here twice, after a rollback."""
 
     def read(self, key: bytes, decode: Callable[[bytes], Any]) -> Any:
         """The value of *key*, None if absent. It is decoded once a block."""
@@ -54,7 +57,7 @@ class Space:
         before = writes.get(key)
         self._journal.append((writes, key, before))
         if before is None and self._order is not None:
-            self._note(key)
+            self._unordered.append(key)
         writes[key] = (raw, value)
 
     def charge(self, weight: int) -> None:
@@ -95,19 +98,18 @@ class Space:
         self._reads.clear()
         self._writes.clear()
         self._order = None
+        self._unordered.clear()
 
     def _written(self, start: bytes, stop: bytes) -> list[bytes]:
-        if self._order is None:
-            self._order = sorted(self._writes)
-        return self._order[bisect_left(self._order, start) : bisect_left(self._order, stop)]
-
-    def _note(self, key: bytes) -> None:
-        """Keeps the order of written keys. A rollback leaves keys behind, so one may stand here already."""
         order = self._order
-        assert order is not None
-        place = bisect_left(order, key)
-        if place == len(order) or order[place] != key:
-            insort(order, key)
+        if order is None:
+            order = self._order = sorted(self._writes)
+        for key in self._unordered:
+            place = bisect_left(order, key)
+            if place == len(order) or order[place] != key:
+                order.insert(place, key)
+        self._unordered.clear()
+        return order[bisect_left(order, start) : bisect_left(order, stop)]
 
 
 def roll_back(journal: Journal, mark: int) -> None:

@@ -9,8 +9,8 @@ from functools import cache
 from typing import Annotated, Any
 
 from city.sdk.refusal import OVERFLOW, refused
-from consensus.codec import BadMessage, Wire, decode, encode
-from consensus.shape import MESSAGE_BYTES_MAX, Range, shape_of
+from consensus.codec import BadMessage, Wire, decode_own, encode
+from consensus.shape import Range, shape_of
 
 ToWire = Callable[[Any], Wire]
 
@@ -66,18 +66,18 @@ def _integer_checker(low: int, high: int) -> ToWire:
 def _record_checker(kind: type) -> ToWire:
     """The same for a record or an event, field by field."""
     hints = typing.get_type_hints(kind, include_extras=True)
-    names = [field.name for field in dataclasses.fields(kind)]
-    checks = [checker_of(hints[name]) for name in names]
+    checks = [(field.name, checker_of(hints[field.name])) for field in dataclasses.fields(kind)]
 
     def check(value: Any) -> Wire:
         if type(value) is not kind:
             raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
+        name = ""
         wire: list[Wire] = []
         try:
-            for name, check_field in zip(names, checks):  # noqa: B905 (equally long; a hot path)
+            for name, check_field in checks:
                 wire.append(check_field(getattr(value, name)))
         except TypeError as error:
-            raise TypeError(f"{names[len(wire)]}: {error}") from None
+            raise TypeError(f"{name}: {error}") from None
         return tuple(wire)
 
     return check
@@ -86,4 +86,4 @@ def _record_checker(kind: type) -> ToWire:
 def reader_of(annotation: object) -> Callable[[bytes], Any]:
     """Turns stored bytes back into a value of type *annotation*."""
     from_wire = shape_of(annotation).from_wire
-    return lambda raw: from_wire(decode(raw, bytes_max=MESSAGE_BYTES_MAX))
+    return lambda raw: from_wire(decode_own(raw))

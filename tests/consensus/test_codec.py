@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from consensus.codec import DEPTH_MAX, BadMessage, Wire, decode, encode, encode_array
+from consensus.codec import DEPTH_MAX, BadMessage, Wire, decode, decode_own, encode, encode_array
 
 scalars = (
     st.none()
@@ -236,3 +236,8 @@ def test_integers_take_the_shortest_form() -> None:
 def test_an_array_can_be_made_of_items_that_are_encoded_already(count: int) -> None:
     items = [(number, b"x") for number in range(count)]
     assert encode_array([encode(item) for item in items]) == encode(tuple(items))
+
+
+def test_our_own_bytes_are_read_back_without_a_second_look() -> None:
+    value = (1, "x", b"y", None, (True, -1))
+    assert decode_own(encode(value)) == value
