@@ -131,11 +131,10 @@ class BlockSync:
             self._arrived.set()
 
     def _distrust(self, peer_id: bytes) -> None:
-        """Not asked for a while, wherever it connects from; what it has sent is forgotten."""
+        """Not asked for a while, even if it connects anew."""
         source = self._sources.setdefault(peer_id, _Source())
         source.distrusted_until = trio.current_time() + DISTRUST_S
         source.owes.clear()
-        self._received = {h: answer for h, answer in self._received.items() if answer[0] != peer_id}
         self._arrived.set()
 
     def _forget_gone(self) -> None:
@@ -174,7 +173,7 @@ class BlockSync:
     async def _catch_up(self) -> None:
         first = self._driver.height.number
         try:
-            while self._ahead():
+            while self._ahead() or self._driver.height.number in self._received:
                 number = self._driver.height.number
                 self._received = {h: answer for h, answer in self._received.items() if h >= number}
                 self._ask(number)
@@ -206,11 +205,13 @@ class BlockSync:
                 for peer_id, owed in free.items()
                 if ahead[peer_id] > height and height not in self._sources[peer_id].owes
             )
-            for _, peer_id in able[:1]:
-                if self._request(self._sources[peer_id], height, now):
-                    free[peer_id] += 1
-                if free[peer_id] >= PER_PEER_MAX or height not in self._sources[peer_id].owes:
+            for _, peer_id in able:
+                asked = self._request(self._sources[peer_id], height, now)
+                free[peer_id] += asked
+                if not asked or free[peer_id] == PER_PEER_MAX:
                     del free[peer_id]
+                if asked:
+                    break
 
     def _request(self, source: _Source, height: int, now: float) -> bool:
         if source.peer is None or not source.peer.offer(CHANNEL.id, to_wire(WantHeight(height))):
@@ -243,6 +244,7 @@ class BlockSync:
         except (BadMessage, InvalidBlock) as lie:
             log.warning("sync_answer_refused", peer=peer_id.hex(), height=answer.block.header.height, why=str(lie))
             self._distrust(peer_id)
+            self._received = {h: answer for h, answer in self._received.items() if answer[0] != peer_id}
             peer = self._sources[peer_id].peer
             if peer is not None:
                 peer.penalise(f"sync: {lie}", 50)

@@ -115,13 +115,14 @@ class Bench:
         own: int | None = 0,
         trust_root: TrustRoot | None = None,
         epoch: float | None = None,
+        app: RegisterTown | None = None,
         wrap_wal: Callable[[Wal], Wal] = lambda wal: wal,
         wrap_signer: Callable[[Signer], Signer] = lambda signer: signer,
         wrap_store: Callable[[Store], Store] = lambda store: store,
         **params: int,
     ) -> None:
         folder.mkdir(exist_ok=True)
-        self.app = RegisterTown()
+        self.app = app or RegisterTown()
         self.store = wrap_store(Store.open(folder / "chain", map_bytes=2**24, inline=True))
         fresh = self.store.height < 0
         write_genesis(self.store, genesis(**params), self.app)
