@@ -25,7 +25,7 @@ TREASURY_COINS = 1_000_000
 def refuse_taken(place: Place) -> None:
     """Raises Mistake if a node lives in the home, or something else does."""
     if place.home.config.exists():
-        raise Mistake(f"{place.path} is a node already; start it, or give another --home")
+        raise Mistake(f"{place.path} is a node already; start it, or go to an empty folder, or give another --home")
     foreign = [each.name for each in place.path.iterdir()] if place.path.is_dir() else []
     if set(foreign) - {"keys"}:
         raise Mistake(f"{place.path} is not empty ({sorted(foreign)[0]}); give an empty or new folder with --home")

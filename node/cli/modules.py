@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from node.cli.declared import Declared
-from node.cli.place import DEFAULT_HOME, Place
+from node.cli.place import HOME_VARIABLE, Place, default_home
 
 Make = Callable[[str, str, Mapping[str, Any], Declared], click.Command]
 """A command for (module, name, declaration, arguments)."""
@@ -71,7 +72,8 @@ def _home(context: click.Context) -> Path:
             return Path(arguments[at + 1]).expanduser().resolve()
         if argument.startswith("--home="):
             return Path(argument.removeprefix("--home=")).expanduser().resolve()
-    return Path(context.meta.get("allting.home", DEFAULT_HOME)).expanduser().resolve()
+    given = os.environ.get(HOME_VARIABLE)
+    return (Path(given) if given else default_home()).expanduser().resolve()
 
 
 def _first(text: str) -> str:

@@ -16,7 +16,7 @@ from consensus.signing import public_key
 from node.admin import call as admin_call
 from node.applications import application_for
 from node.cli import founding
-from node.cli.place import Place, home_option, place_options
+from node.cli.place import Place, home_option, new_home_option, place_options
 from node.cli.screen import Failed, Mistake, Screen, json_option
 from node.cli.transactions import Sending, send
 from node.genesis import PRESETS, BadGenesis, GenesisFile
@@ -39,7 +39,7 @@ def now_ms() -> int:
 @click.option("--operator", default="operator", show_default=True, help="Name of the first person's account.")
 @click.option("--coins", type=click.IntRange(0), default=1_000_000, show_default=True, help="Of the first person.")
 @json_option
-@home_option
+@new_home_option
 def init(
     chain_id: str | None,
     moniker: str,
@@ -113,7 +113,7 @@ def run(place: Place) -> None:
 @click.option("--p2p-listen", metavar="HOST:PORT", help="Where peers reach this node; without it a free port is taken.")
 @click.option("--rpc-listen", metavar="HOST:PORT", help="Where RPC is served; without it a free port is taken.")
 @click.option("--no-start", is_flag=True, help="Only prepare the home; start it later with allting start.")
-@home_option
+@new_home_option
 def join(link: str, moniker: str, p2p_listen: str | None, rpc_listen: str | None, no_start: bool, place: Place) -> None:
     """Join a chain with the invite LINK: this home becomes a node of it, which starts at once."""
     screen = Screen(False)
@@ -121,7 +121,9 @@ def join(link: str, moniker: str, p2p_listen: str | None, rpc_listen: str | None
     if place.home.config.exists():
         known = GenesisFile.load(place.home.genesis)
         if known.hash != invite.terms.genesis_hash:
-            raise Mistake(f"{place.path} is already a node of {known.chain_id}; give another --home")
+            raise Mistake(
+                f"{place.path} is already a node of {known.chain_id}; join in an empty folder, or give another --home"
+            )
         screen.progress(f"{place.path} has joined {known.chain_id} before; starting it")
     else:
         founding.refuse_taken(place)

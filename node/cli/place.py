@@ -28,6 +28,7 @@ from node.keys import KeyFile, PasswordNeeded
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_HOME = "~/.allting"
+HOME_VARIABLE = "ALLTING_HOME"
 DEFAULT_APPLICATION = "town"
 DEVNET_FILE = "devnet.json"
 DIAL_SECONDS = 0.5
@@ -63,7 +64,7 @@ class Place:
         if devnet.exists():
             urls = [str(node["rpc"]) for node in json.loads(devnet.read_bytes())["nodes"]]
             return next((url for url in urls if _listens(url)), urls[0])
-        raise Mistake(f"there is no node in {self.path}: give --node URL, or --home of a node (allting init makes one)")
+        raise Mistake(f"there is no node in {self.path}: go to a node's folder, or name it with --home, or --node URL")
 
     def client(self) -> Client:
         """A client of that node, closed when the command ends."""
@@ -180,33 +181,55 @@ def ask_password(question: str, *, twice: bool = False) -> str:
     return typed
 
 
+def default_home(*, new: bool = False) -> Path:
+    """Which home is meant where none is given: this folder if a node lives in it, else ~/.allting.
+
+    *new*: a home is to be made, for which an empty folder is meant too.
+    """
+    here = Path.cwd()
+    own = Home(here)
+    if own.config.exists() and own.node_key.exists():  # other programs have a config.toml as well
+        return here
+    if new and next(here.iterdir(), None) is None:
+        return here
+    return Path(DEFAULT_HOME)
+
+
 def home_option(command: F) -> F:
     """Gives a command ``--home``; it receives a `Place` as *place*."""
-    return _with_place(command, with_node=False)
+    return _with_place(command, _home_parameter("if a node lives in it"), new=False)
+
+
+def new_home_option(command: F) -> F:
+    """The same for a command that makes a home, for which an empty folder is meant too."""
+    return _with_place(command, _home_parameter("if it is empty or a node lives in it"), new=True)
 
 
 def place_options(command: F) -> F:
     """Gives a command ``--home`` and ``--node``; it receives a `Place` as *place*."""
-    return _with_place(command, with_node=True)
+    decorated: F = node_parameter(home_option(command))
+    return decorated
 
 
-def _with_place(command: F, *, with_node: bool) -> F:
+def _with_place(command: F, home_parameter: Callable[[F], F], *, new: bool) -> F:
     @functools.wraps(command)
-    def wrapped(*args: Any, home: Path, node: str | None = None, **options: Any) -> Any:
-        return command(*args, place=Place(home.expanduser().resolve(), node), **options)
+    def wrapped(*args: Any, home: Path | None, node: str | None = None, **options: Any) -> Any:
+        path = default_home(new=new) if home is None else home
+        return command(*args, place=Place(path.expanduser().resolve(), node), **options)
 
-    decorated: Any = home_parameter(wrapped)
-    return node_parameter(decorated) if with_node else decorated  # type: ignore[no-any-return]  # click's own type
+    return home_parameter(wrapped)  # type: ignore[arg-type]  # click's own type
 
 
-home_parameter = click.option(
-    "--home",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=DEFAULT_HOME,
-    envvar="ALLTING_HOME",
-    show_default=True,
-    help="The folder of the node, with its keys.",
-)
+def _home_parameter(when_here: str) -> Callable[[F], F]:
+    return click.option(
+        "--home",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar=HOME_VARIABLE,
+        show_envvar=True,
+        help=f"The folder of the node, with its keys; without it this folder {when_here}, else {DEFAULT_HOME}.",
+    )
+
+
 node_parameter = click.option(
     "--node", metavar="URL", envvar="ALLTING_NODE", help="The node to talk to; without it the one in --home."
 )

@@ -76,6 +76,59 @@ def test_a_link_makes_a_home_with_nothing_else_given(tmp_path: Path, started: li
     assert KeyFile.load(home.validator_key, kind="validator").public_key != KeyFile.load(home.node_key).public_key
 
 
+@pytest.fixture
+def user_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's home folder, and no word in the environment of where a node lives."""
+    path = tmp_path / "user"
+    monkeypatch.setenv("HOME", str(path))
+    monkeypatch.delenv("ALLTING_HOME", raising=False)
+    return path
+
+
+@pytest.mark.usefixtures("user_home")
+def test_in_an_empty_folder_a_link_is_all_that_is_needed_from_then_on(
+    tmp_path: Path, started: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert ends("join", link(), "--no-start") == 0
+    assert (here / "config.toml").exists()
+    assert ends("start") == 0
+    assert ends("join", link()) == 0
+    assert started == [here, here]
+    assert ends("keys", "new", "erik", "--open") == 0
+    assert (here / "keys" / "accounts" / "erik.json").exists()
+    assert ends("init") == 2
+    assert f"{here} is a node already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("foreign", ["diary.txt", "config.toml"])
+def test_a_folder_with_something_else_in_it_is_left_alone_for_the_one_of_the_user(
+    foreign: str, tmp_path: Path, user_home: Path, started: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / foreign).write_text("dear")
+    monkeypatch.chdir(here)
+    assert ends("join", link()) == 0
+    assert ends("start") == 0
+    assert started == [user_home / ".allting"] * 2
+    assert [each.name for each in here.iterdir()] == [foreign]
+
+
+def test_what_is_given_counts_more_than_the_folder(
+    tmp_path: Path, user_home: Path, started: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert ends("init") == 0
+    monkeypatch.setenv("ALLTING_HOME", str(tmp_path / "other"))
+    assert ends("join", link()) == 0
+    assert ends("join", link(), "--home", "~/third") == 0
+    assert started == [tmp_path / "other", user_home / "third"]
+
+
 def test_the_same_link_again_starts_the_node_that_is_there(tmp_path: Path, started: list[Path]) -> None:
     home = tmp_path / "new"
     assert ends("join", link(), "--home", str(home), "--no-start") == 0
