@@ -114,7 +114,7 @@ class Questions:
         module, _, name = path.partition("/")
         declared = self._modules.get(module)
         if declared is None:
-            raise QueryRefused(UNKNOWN, f"there is no module {module}; there are {', '.join(sorted(self._modules))}")
+            raise QueryRefused(UNKNOWN, f"there is no module {module[:80]}; there are {', '.join(sorted(self._modules))}")
         if name.startswith(f"{TABLE}/"):
             return self._entry(module, declared.tables, name.removeprefix(f"{TABLE}/"), args)
         if name == PARAMS_QUERY and declared.params:
@@ -122,7 +122,7 @@ class Questions:
             return lambda runtime: {param: getattr(runtime.modules[module], param) for param in declared.params}
         handler = declared.queries.get(name)
         if handler is None:
-            raise QueryRefused(UNKNOWN, f"{module} has no query {name}; there are {', '.join(declared.queries)}")
+            raise QueryRefused(UNKNOWN, f"{module} has no query {name[:80]}; there are {', '.join(declared.queries)}")
         assert handler.mark.role is Role.QUERY
         arguments = self._read(lambda: self._forms.read_arguments(handler.signature, args))
         write = self._forms.of(handler.signature.returns).write
@@ -133,7 +133,7 @@ class Questions:
     ) -> Question:
         table = tables.get(name)
         if table is None:
-            raise QueryRefused(UNKNOWN, f"{module} has no table {name}; there are {', '.join(tables)}")
+            raise QueryRefused(UNKNOWN, f"{module} has no table {name[:80]}; there are {', '.join(tables)}")
         if set(args) != {"key"}:
             raise QueryRefused(BAD_ARGUMENTS, "expected one argument, key (an array where it has several parts)")
         key_type = table.key_type if len(part_types(table.key_type)) > 1 else part_types(table.key_type)[0]

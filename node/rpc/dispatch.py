@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
+import trio
 
 from consensus.application import EngineFault
 from node.metrics import RpcMetrics
@@ -32,8 +32,11 @@ class Dispatcher:
         *,
         batch_calls_max: int,
         metrics: RpcMetrics,
+        turns: trio.Lock | None = None,
     ) -> None:
+        """*turns*: shared by all who answer on this loop."""
         self.methods = methods
+        self._turns = turns or trio.Lock()
         self._transactions = transactions
         self._batch_calls_max = batch_calls_max
         self._metrics = metrics
@@ -45,6 +48,7 @@ class Dispatcher:
             self._transactions,
             batch_calls_max=self._batch_calls_max,
             metrics=self._metrics,
+            turns=self._turns,
         )
 
     def parse(self, body: bytes) -> tuple[list[Call | Broken], bool]:
@@ -81,7 +85,13 @@ class Dispatcher:
             return failure(call.id, error)
 
     async def call(self, name: str, params: Mapping[str, Any] | Sequence[Any]) -> Any:
-        """The result of one call. Raises RpcError."""
+        """The result of one call. Raises RpcError.
+
+        One call begins in each turn of the loop, whoever asks: most read the store without a pause, and hundreds of
+        them in a row would keep the node from its votes.
+        """
+        async with self._turns:
+            await trio.lowlevel.checkpoint()
         method = self.methods.get(name)
         if method is None:
             self._metrics.called("unknown")
@@ -124,7 +134,7 @@ class Dispatcher:
         if type(params) is dict and len(params) == 1 and type(text := params.get("tx")) is str:  # the common case, fast
             try:
                 return Broadcast(base64.b64decode(text, validate=True), _WAIT_MS[call.method])
-            except binascii.Error:
+            except ValueError:
                 pass  # read again below, for the sentence
         arguments = self.methods[call.method].parameters.read(params)
         return Broadcast(arguments["tx"], arguments.get("wait_ms", _WAIT_MS[call.method]))

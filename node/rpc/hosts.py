@@ -21,8 +21,16 @@ class AllowedHosts:
                 f"this node does not answer for the host {(host or '')[:80]!r}; "
                 "the operator can add it to rpc.allowed_hosts in config.toml"
             )
-        if origin is not None and (urlsplit(origin).hostname or "").lower() not in self._names:
+        if origin is not None and _host_of(origin) not in self._names:
             raise ForeignHost(f"pages from {origin[:80]!r} may not speak to this node (rpc.allowed_hosts)")
+
+
+def _host_of(origin: str) -> str:
+    """The host that *origin* names, in lower case; "" where it names none."""
+    try:
+        return (urlsplit(origin).hostname or "").lower()
+    except ValueError:  # such as "http://["
+        return ""
 
 
 def _bare(host: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import inspect
 import types
 import typing
@@ -62,9 +61,10 @@ def _text(value: Any) -> str:
 
 
 def _base64(value: Any) -> bytes:
+    text = _text(value)
     try:
-        return base64.b64decode(_text(value), validate=True)
-    except binascii.Error:
+        return base64.b64decode(text, validate=True)
+    except ValueError:  # binascii.Error is one, and letters beyond ASCII are another
         raise ValueError("must be base64") from None
 
 

@@ -19,6 +19,7 @@ from node.services import Services
 VALID_MS = 3_600_000
 """How long a prepared transaction stays valid if the caller doesn't say: time to sign by hand."""
 BODY_BYTES_MAX = 2**20
+TOO_DEEP = "bad_message.too_deep"
 
 
 class PrepareMethods:
@@ -66,7 +67,11 @@ class PrepareMethods:
         try:
             typed = self._services.app.messages_from_json(messages)
             body = Body(chain_id=self._services.chain_id, messages=typed, **fields)
-            checked: Body = shape_of(Body).from_wire(shape_of(Body).to_wire(body))
+            checked: Body = shape_of(Body).from_wire(
+                decode(encode(shape_of(Body).to_wire(body)), bytes_max=BODY_BYTES_MAX)
+            )
+        except RecursionError:
+            raise TransactionRefused("messages inside messages, deeper than any node reads", TOO_DEEP) from None
         except QueryRefused as error:
             raise TransactionRefused(str(error), error.code) from None
         except BadMessage as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -42,9 +43,13 @@ def parse(body: bytes, *, batch_calls_max: int) -> tuple[list[Call | Broken], bo
 
 
 def parse_json(body: bytes) -> Any:
-    """The JSON value in *body*; raises ParseError. NaN, lone surrogates and endless nesting are refused."""
+    """The JSON value in *body*; raises ParseError.
+
+    What our answers could not repeat is refused too: other encodings than UTF-8 and lone surrogates in any spelling
+    (`json.loads` would let both pass in bytes), NaN, numbers that become infinite, and endless nesting.
+    """
     try:
-        value = json.loads(body, parse_constant=_no_constant)
+        value = json.loads(body.decode(), parse_constant=_no_constant, parse_float=_finite)
         if b"\\u" in body:
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
@@ -57,11 +62,24 @@ def _reason(error: ValueError | RecursionError) -> str:
         return "nested too deep"
     if isinstance(error, UnicodeError):
         return "not UTF-8"
-    return str(error)[:120]
+    if isinstance(error, json.JSONDecodeError | _NoNumber):
+        return str(error)[:120]
+    return "a number has too many digits"  # the only other thing that Python's reader refuses
+
+
+class _NoNumber(ValueError):
+    """A number that we don't take; says which."""
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise _NoNumber(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise _NoNumber(f"{text[:40]} is too large a number")
+    return value
 
 
 def _call(value: Any) -> Call | Broken:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,14 +21,14 @@ from node.rpc.bodies import discard_rest, read_body
 from node.rpc.chain import ChainMethods
 from node.rpc.connections import Connections, listen
 from node.rpc.dispatch import Dispatcher
-from node.rpc.errors import InvalidRequest, Limited, RpcError, TooLarge
+from node.rpc.errors import InvalidRequest, Limited, MethodNotFound, ParseError, RpcError, TooLarge
 from node.rpc.event_methods import EventMethods
 from node.rpc.hosts import AllowedHosts
 from node.rpc.limits import AddressLimits
 from node.rpc.methods import collect
 from node.rpc.node_methods import NodeMethods
 from node.rpc.prepare import PrepareMethods
-from node.rpc.protocol import failure, success, to_json
+from node.rpc.protocol import failure, parse_json, success, to_json
 from node.rpc.queries import QueryMethods
 from node.rpc.transactions import TransactionMethods
 from node.rpc.websocket import Connection, SubscriptionMethods
@@ -38,6 +37,7 @@ from node.services import Services
 _log = structlog.get_logger("rpc")
 
 JSON_TYPE = "application/json"
+EVERY_VERB = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 UNREADABLE_BY_GET = frozenset(
     {"broadcast_tx_async", "broadcast_tx_sync", "broadcast_tx_commit", "prepare_tx", "assemble_tx"}
 )
@@ -98,6 +98,7 @@ class RpcServer:
                 Route("/openrpc.json", self._openrpc, methods=["GET"]),
                 Route("/{method}", self._get, methods=["GET"]),
                 WebSocketRoute("/websocket", self._websocket),
+                Route("/{path:path}", self._nowhere, methods=EVERY_VERB),
             ]
         )
 
@@ -142,6 +143,10 @@ class RpcServer:
     async def _openrpc(self, request: Request) -> Response:
         described = openrpc.document(self._services, self.dispatcher.methods)
         return await self._plain(request, lambda: to_json(described), JSON_TYPE)
+
+    async def _nowhere(self, request: Request) -> Response:
+        error = MethodNotFound(f"nothing answers {request.method[:10]} here; POST JSON-RPC to / or GET /openrpc.json")
+        return self._refusal(error, status=error.http_status)
 
     async def _plain(self, request: Request, content: Any, media_type: str) -> Response:
         try:
@@ -229,8 +234,8 @@ def _declared(request: Request) -> int | None:
 def _argument(text: str) -> Any:
     """A GET argument: JSON where it is JSON, else the text itself, so that hashes need no quotes."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = parse_json(text.encode())
+    except ParseError:
         return text
     return text if isinstance(value, float) else value
 

@@ -61,7 +61,7 @@ def test_only_named_hosts_are_answered_with_any_port_and_case() -> None:
 def test_a_page_from_elsewhere_may_not_speak_to_the_node() -> None:
     hosts = AllowedHosts(("localhost",))
     hosts.check("localhost", "http://localhost:3000")
-    for origin in ("https://evil.example", "null"):
+    for origin in ("https://evil.example", "null", "", "http://", "http://[", "http://localhost]"):
         with pytest.raises(ForeignHost):
             hosts.check("localhost", origin)
 

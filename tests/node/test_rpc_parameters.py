@@ -92,3 +92,9 @@ def test_a_signature_is_taken_in_hex_and_in_base64() -> None:
 def test_an_annotation_without_a_reading_is_a_defect() -> None:
     with pytest.raises(TypeError):
         reading_of(bytes)
+
+
+def test_what_is_no_base64_is_said_in_the_same_words_whatever_it_is() -> None:
+    for text in ("é", "AAA", "A A=", "\ud800"):
+        with pytest.raises(ValueError, match=r"^must be base64$"):
+            reading_of(Base64).read(text)

@@ -73,3 +73,21 @@ def test_what_is_no_json_is_a_parse_error_with_a_sentence(body: bytes) -> None:
 def test_no_bytes_raise_anything_else(body: bytes) -> None:
     with contextlib.suppress(RpcError):
         parse(body, batch_calls_max=3)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"jsonrpc":"2.0","id":"\xed\xa0\x80","method":"status"}',
+        '{"jsonrpc":"2.0","id":"\ud800","method":"status"}'.encode("utf-16", "surrogatepass"),
+        b'{"jsonrpc":"2.0","id":"\\ud800","method":"status"}',
+        b'{"jsonrpc":"2.0","id":1e999,"method":"status"}',
+        b'{"jsonrpc":"2.0","id":-1e999,"method":"status"}',
+        b'{"jsonrpc":"2.0","id":NaN,"method":"status"}',
+        b'{"jsonrpc":"2.0","id":' + b"9" * 5_000 + b',"method":"status"}',
+    ],
+)
+def test_what_no_json_answer_could_repeat_is_no_request(body: bytes) -> None:
+    with pytest.raises(ParseError) as refused:
+        parse(body, batch_calls_max=3)
+    assert "set_int_max_str_digits" not in str(refused.value)

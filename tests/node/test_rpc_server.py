@@ -133,3 +133,53 @@ async def test_a_disk_that_fails_stops_the_node_instead_of_being_an_answer(
         object.__setattr__(town.server.dispatcher.methods["health"], "handler", failing)
         with pytest.raises(EngineFault, match="disk is full"):
             await town.post({"jsonrpc": "2.0", "id": 1, "method": "health"})
+
+
+async def test_odd_text_is_answered_with_a_code_and_never_with_silence(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with served(tmp_path) as town:
+        await town.height(1)
+        call = {"jsonrpc": "2.0", "id": 1, "method": "broadcast_tx_sync", "params": {"tx": "\u00e9"}}
+        [refused, health] = await town.post([call, {"jsonrpc": "2.0", "id": 2, "method": "health"}])
+        assert refused["error"]["data"]["code"] == "rpc.invalid_params"
+        assert health["result"] == {}
+        for path in ("/query?path=%22%5Cud800%22", "/tx_search?event=%22%5Cud800%22", "/events?module=%22%5Cud800%22"):
+            status, body = await town.http("GET", path)
+            assert status in (200, 400)
+            assert b"rpc.internal" not in body
+        status, body = await town.http("GET", "/health", headers=[("origin", "http://[")])
+        assert (status, code(body)) == (403, "rpc.foreign_host")
+
+
+async def test_paths_and_verbs_that_nobody_answers_are_refused_with_a_code(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with served(tmp_path) as town:
+        for verb, path in (("GET", "/../../etc/passwd"), ("POST", "/health"), ("DELETE", "/"), ("OPTIONS", "/")):
+            status, body = await town.http(verb, path)
+            assert (status, code(body)) == (404, "rpc.method_not_found")
+
+
+async def test_between_two_calls_the_rest_of_the_node_has_its_turn_however_many_clients_ask(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with served(tmp_path) as town:
+        turns: list[str] = []
+
+        async def slow() -> dict[str, Any]:
+            turns.append("call")
+            return {}
+
+        async def consensus() -> None:
+            while turns.count("call") < 40:
+                turns.append("consensus")
+                await trio.lowlevel.checkpoint()
+
+        object.__setattr__(town.server.dispatcher.methods["health"], "handler", slow)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(consensus)
+            for _ in range(4):
+                nursery.start_soon(town.post, [{"jsonrpc": "2.0", "id": 1, "method": "health"}] * 10)
+        runs = "".join("c" if turn == "call" else " " for turn in turns).split()
+        assert max(map(len, runs)) <= 2

@@ -160,3 +160,16 @@ async def test_a_run_of_broadcasts_in_a_batch_is_one_submission(
         assert [answer["id"] for answer in answers] == [0, 1, "bad", 2, 3, "health", 4]
         assert answers[2]["error"]["data"]["code"] == "rpc.invalid_params"
         assert [answer["result"]["code"] for answer in answers if answer.get("result")] == [""] * 5
+
+
+@pytest.mark.parametrize("depth", [6, 60, 200])
+async def test_messages_that_no_node_could_decode_are_not_prepared(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, depth: int
+) -> None:
+    messages: list[Any] = []
+    for _ in range(depth):
+        messages = [{"governance.propose": {"title": "again", "body_hash": "00" * 32, "messages": messages}}]
+    async with served(tmp_path) as town:
+        with pytest.raises(TransactionRefused) as refused:
+            await town.call("prepare_tx", messages=messages, signers=[public_key(ANNA).hex()])
+        assert refused.value.code in ("bad_message.too_deep", "query.bad_arguments")
