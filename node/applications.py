@@ -34,9 +34,14 @@ def application_for(genesis: GenesisFile) -> Application:
             f"this town uses modules that are not installed here: {', '.join(missing)}; "
             f"install the packages that provide them (entry-point group {MODULE_GROUP})"
         )
-    modules = [installed[name].load() for name in sorted(genesis.modules)]
-    for module in modules:
-        wanted = genesis.modules[module.name]
+    modules = []
+    for name in sorted(genesis.modules):
+        module, wanted = installed[name].load(), genesis.modules[name]
+        modules.append(module)
+        if module.name != name:
+            raise ApplicationMissing(
+                f"the module installed as “{name}” calls itself “{module.name}”; its package is broken: tell its author"
+            )
         if module.version != wanted:
             raise ApplicationMissing(
                 f"this town began with version {wanted} of the module “{module.name}”, installed is {module.version}; "
