@@ -86,6 +86,7 @@ class BlockExecution:
         self._changes = {
             name: changes for name, space in sorted(runtime.spaces.items()) if (changes := space.changes())
         }
+        runtime.close()
         return BlockOutcome(
             result=result,
             validator_updates=runtime.decided.updates,

@@ -165,6 +165,15 @@ class Runtime:
         self.meter.used = 0
         self.stack.clear()
 
+    def close(self) -> None:
+        """Nothing runs any more: the rows are forgotten.
+
+        Runtime and modules refer to each other in a circle, so thousands of rows would wait for the collector.
+        """
+        for space in self.spaces.values():
+            space.forget()
+        self.journal.clear()
+
     def move(self, state: State, moment: Moment) -> None:
         """As `renew`; but while *state* is the same object, rows that were read stay known, within bounds."""
         if state is self._state and self._moves < MOVES_MAX:

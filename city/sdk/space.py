@@ -95,6 +95,10 @@ class Space:
     def renew(self, state: State) -> None:
         """The space reads *state* from now on, and holds no write: for reading only, where the state moves on."""
         self.state = state
+        self.forget()
+
+    def forget(self) -> None:
+        """No row is known any more, read or written."""
         self._reads.clear()
         self._writes.clear()
         self._order = None

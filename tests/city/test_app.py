@@ -287,6 +287,17 @@ def test_the_changes_of_a_block_that_has_not_ended_cannot_be_read(town: Town) ->
         _ = execution.changes
 
 
+def test_an_execution_that_has_ended_keeps_no_rows(town: Town) -> None:
+    """Its modules refer to each other in circles: rows would stay until the next collection."""
+    anna = town.stranger()
+    execution = town.app.execute(town.state, town._next_block(None))
+    execution.begin()
+    execution.deliver(anna.transaction(town.message("coin.send", to=anna, amount=1)))
+    execution.end()
+    assert execution.changes
+    assert not any(space._reads or space._writes for space in execution._runtime.spaces.values())
+
+
 def test_a_town_without_a_purse_charges_nothing() -> None:
     """Only the modules that are given: no coin, so no fee, no quota."""
 
