@@ -37,7 +37,7 @@ async def fetch_genesis(
     The node key used for asking is thrown away. Raises NobodyAnswered.
     """
     found: list[bytes] = []
-    wrong: list[str] = []
+    wrong: set[str] = set()
 
     async def ask(peer: Peer) -> None:
         await peer.send(CHANNEL.id, to_wire(WantGenesis()))
@@ -48,7 +48,7 @@ async def fetch_genesis(
                     found.append(message.file)
                     nursery.cancel_scope.cancel()
                 else:
-                    wrong.append(peer.id.hex()[:12])
+                    wrong.add(peer.id.hex()[:12])
                     peer.disconnect("another genesis")
 
     network = Network(
@@ -65,7 +65,7 @@ async def fetch_genesis(
             await nursery.start(network.run)
             await trio.sleep_forever()
     if not found:
-        why = f"; {', '.join(wrong)} sent another file" if wrong else ""
+        why = f"; {', '.join(sorted(wrong))} sent another file" if wrong else ""
         raise NobodyAnswered(
             f"none of the {len(peers)} peers in the link gave the genesis within {timeout_s:.0f} s{why}. "
             "Check that this machine is online, and ask whoever invited you for a fresh link"
