@@ -114,7 +114,8 @@ class Questions:
         module, _, name = path.partition("/")
         declared = self._modules.get(module)
         if declared is None:
-            raise QueryRefused(UNKNOWN, f"there is no module {module[:80]}; there are {', '.join(sorted(self._modules))}")
+            known = ", ".join(sorted(self._modules))
+            raise QueryRefused(UNKNOWN, f"there is no module {module[:80]}; there are {known}")
         if name.startswith(f"{TABLE}/"):
             return self._entry(module, declared.tables, name.removeprefix(f"{TABLE}/"), args)
         if name == PARAMS_QUERY and declared.params:

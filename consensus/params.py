@@ -14,6 +14,12 @@ ROUNDS_MAX = 2**31 - 1
 VALIDATORS_MAX = 256
 TRANSACTIONS_MAX = 20_000
 """A block's; what messages between nodes have room for."""
+WEIGHT_PER_MS = 50_000
+"""What the reference machine executes in a millisecond (a unit of weight is 20 ns)."""
+PRECISION_MS_MAX = 60_000
+"""A proposer can move the chain's time so far ahead of all clocks, and the next height waits for them."""
+EVIDENCE_AGE_BLOCKS_MAX = 1_000_000
+"""Former validator sets are kept for as long as evidence can rest on them."""
 COMMIT_ENTRY_BYTES = 70
 """Encoded size of one signed entry of a commit, rounded up."""
 
@@ -82,6 +88,7 @@ class Params:
                 raise BadParams(f"{field.name} must be in 1…2^53-1")
         rules = (
             (self.precision_ms >= 100, "precision_ms must be at least 100"),
+            (self.precision_ms <= PRECISION_MS_MAX, "precision_ms must not exceed a minute"),
             (self.block_delay_ms <= self.heartbeat_ms, "block_delay_ms must not exceed heartbeat_ms"),
             (self.heartbeat_ms <= DAY_MS, "heartbeat_ms must not exceed a day"),
             (self.heartbeat_ms * 20 <= self.trusting_period_ms, "heartbeat_ms must not exceed trusting_period_ms / 20"),
@@ -97,6 +104,11 @@ class Params:
                 self.block_bytes_max >= self.transaction_bytes_max + VALIDATORS_MAX * COMMIT_ENTRY_BYTES + 4096,
                 "block_bytes_max must hold a full commit, one piece of evidence and the largest transaction",
             ),
+            (
+                4 * self.block_weight_max <= self.propose_timeout_ms * WEIGHT_PER_MS,
+                "block_weight_max must be executed in a quarter of propose_timeout_ms (50,000 a millisecond)",
+            ),
+            (self.evidence_age_blocks <= EVIDENCE_AGE_BLOCKS_MAX, "evidence_age_blocks must not exceed 1,000,000"),
             (self.evidence_age_ms <= 366 * DAY_MS, "evidence_age_ms must not exceed 366 days"),
             (self.block_bytes_max <= 2**24, "block_bytes_max must not exceed 16 MiB"),
             (self.transaction_bytes_max >= 1024, "transaction_bytes_max must be at least 1024"),

@@ -44,6 +44,9 @@ FLOOR = CITY.transaction_bytes_max + VALIDATORS_MAX * COMMIT_ENTRY_BYTES + 4096
     ("name", "allowed", "refused"),
     [
         ("precision_ms", 100, 99),
+        ("precision_ms", 60_000, 60_001),
+        ("evidence_age_blocks", 1_000_000, 1_000_001),
+        ("block_weight_max", 37_500_000, 37_500_001),
         ("block_delay_ms", CITY.heartbeat_ms, CITY.heartbeat_ms + 1),
         ("heartbeat_ms", CITY.trusting_period_ms // 20, CITY.trusting_period_ms // 20 + 1),
         ("trusting_period_ms", 14 * DAY_MS - 1, 14 * DAY_MS),
@@ -63,6 +66,14 @@ def test_bounds_hold_to_the_unit(name: str, allowed: int, refused: int) -> None:
     assert getattr(CITY.replaced(**{name: allowed}), name) == allowed
     with pytest.raises(BadParams, match=name):
         CITY.replaced(**{name: refused})
+
+
+def test_a_full_block_is_executed_in_a_quarter_of_the_propose_timeout() -> None:
+    """Whichever of the two is changed: else blocks full of paid work would hold the chain up for many rounds each."""
+    CITY.replaced(propose_timeout_ms=960)
+    with pytest.raises(BadParams, match="block_weight_max"):
+        CITY.replaced(propose_timeout_ms=959)
+    CITY.replaced(propose_timeout_ms=6_000).replaced(block_weight_max=75_000_000)
 
 
 def test_a_heartbeat_beyond_a_day_is_refused() -> None:
