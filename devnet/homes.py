@@ -13,9 +13,10 @@ from consensus.address import to_text
 from devnet.accounts import account_addresses
 from devnet.ports import free_ports
 from devnet.record import Devnet, Links, Node
+from node.applications import application_for
 from node.config import Config, LogConfig, P2pConfig, RpcConfig
 from node.files import write_atomically
-from node.genesis import genesis_toml
+from node.genesis import BadGenesis, GenesisFile, genesis_toml
 from node.keys import KeyFile
 
 PERSONS = ("anna", "bjorn", "cilla", "david")
@@ -48,10 +49,12 @@ class Plan:
 def create(directory: Path, plan: Plan) -> Devnet:
     """*directory* holds all that the nodes of *plan* need; nothing runs. Raises BadGenesis for bad parameters."""
     numbers = list(range(plan.validators))
-    keys = _keys(directory)
+    keys = {name: KeyFile.create("account") for name in (*PERSONS, STRANGER)}  # open: what they hold is worth nothing
     seeds = {number: (KeyFile.create("node"), KeyFile.create("validator")) for number in numbers}
     chain_id = f"ting-devnet-{time.time_ns() // 1_000_000_000 % 10**8}"
     genesis = _genesis(chain_id, plan, keys, [validator for _, validator in seeds.values()])
+    if plan.town_params:
+        _check(genesis)
     pairs = [(one, other) for one in numbers for other in numbers if one != other] if plan.faults else []
     ports = iter(free_ports(2 * len(numbers) + len(pairs) + 1))
     nodes = tuple(
@@ -74,6 +77,8 @@ def create(directory: Path, plan: Plan) -> Devnet:
         load_accounts=plan.load_accounts,
         links=links,
     )
+    for name, key in keys.items():
+        key.write(directory / "keys" / "accounts" / f"{name}.json")
     for node in nodes:
         node_key, validator_key = seeds[node.number]
         home = Path(node.home)
@@ -82,14 +87,6 @@ def create(directory: Path, plan: Plan) -> Devnet:
         write_atomically(home / "genesis.toml", genesis)
         _config(devnet, node).write(home / "config.toml")
     return devnet
-
-
-def _keys(directory: Path) -> dict[str, KeyFile]:
-    """Fresh key files, open (no password): what they hold is worth nothing."""
-    keys = {name: KeyFile.create("account") for name in (*PERSONS, STRANGER)}
-    for name, key in keys.items():
-        key.write(directory / "keys" / "accounts" / f"{name}.json")
-    return keys
 
 
 def _config(devnet: Devnet, node: Node) -> Config:
@@ -156,6 +153,17 @@ def _genesis(chain_id: str, plan: Plan, keys: Mapping[str, KeyFile], validators:
             },
         },
     )
+
+
+def _check(genesis: bytes) -> None:
+    """Raises BadGenesis if the town refuses *genesis*, before any node would."""
+    parsed = GenesisFile.parse(genesis)
+    try:
+        application_for(parsed).genesis(
+            parsed.town, chain_id=parsed.chain_id, time_ms=parsed.time_ms, params=parsed.params
+        )
+    except ValueError as error:
+        raise BadGenesis(str(error)) from error
 
 
 TINY_TOWN: Mapping[str, Any] = {"governance.voting_period_ms": BALLOT_MS, "town.grain_ms": GRAIN_MS}

@@ -7,8 +7,11 @@ import functools
 import json
 import shutil
 import signal
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import click
 import trio
@@ -80,17 +83,42 @@ def up(
         town_params=town,
     )
     say = Say(quiet=as_json)
-    with record.changing(directory):
-        net = start_all(_made(directory, plan, fresh=fresh, say=say))
-    try:
-        trio.run(_until_ready, net, say)
-    except BaseException:  # also Ctrl-C: nothing half-started is left behind
+    with _stopping_on_signals():
         with record.changing(directory):
-            fleet.down(record.load(directory))
-        raise
+            made = _made(directory, plan, fresh=fresh, say=say)
+            with _down_on_failure(directory, lock=nullcontext()):
+                net = start_all(made)
+        with _down_on_failure(directory, lock=record.changing(directory)):
+            trio.run(_until_ready, net, say)
     _introduce(net, as_json=as_json)
     if not detach:
         _watch_until_interrupted(directory)
+
+
+@contextmanager
+def _down_on_failure(directory: Path, *, lock: AbstractContextManager[None]) -> Iterator[None]:
+    """Whatever interrupts the block, Ctrl-C too: nothing half-started is left behind."""
+    try:
+        yield
+    except BaseException:
+        with lock:
+            fleet.down(record.load(directory))
+        raise
+
+
+@contextmanager
+def _stopping_on_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as Ctrl-C does: with an exception."""
+    before = {number: signal.signal(number, _exit) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 async def _until_ready(net: Devnet, say: Say) -> None:
@@ -165,7 +193,7 @@ def _watch_until_interrupted(directory: Path) -> None:
 
 
 async def _watch(net: Devnet, console: Console) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope)
             await view.watch(net, console)

@@ -7,14 +7,8 @@ import pytest
 from consensus.address import to_text
 from devnet import homes
 from node.config import Config
-from node.genesis import GenesisFile
+from node.genesis import BadGenesis, GenesisFile
 from node.keys import KeyFile
-
-
-@pytest.fixture(autouse=True)
-def modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Homes don't depend on which modules are installed."""
-    monkeypatch.setattr(homes, "_modules", lambda: {"coin": 1})
 
 
 def test_every_node_has_keys_a_configuration_and_the_same_genesis(tmp_path: Path) -> None:
@@ -58,8 +52,20 @@ def test_with_faults_nodes_know_each_other_by_links_only(tmp_path: Path) -> None
 
 def test_settings_reach_the_genesis(tmp_path: Path) -> None:
     plan = homes.Plan(
-        preset="CITY", load_accounts=0, params={"heartbeat_ms": 5_000}, town_params={"governance.voting_period_ms": 5}
+        preset="CITY",
+        load_accounts=0,
+        params={"heartbeat_ms": 5_000},
+        town_params={"governance.voting_period_ms": 5000},
     )
     genesis = GenesisFile.load(Path(homes.create(tmp_path, plan).nodes[0].home) / "genesis.toml")
     assert genesis.params.heartbeat_ms == 5_000
-    assert genesis.town["params"] == {"governance.voting_period_ms": 5}
+    assert genesis.town["params"] == {"governance.voting_period_ms": 5000}
+
+
+@pytest.mark.parametrize("settings", [{"governance.patience": 5}, {"governance.voting_period_ms": -1}])
+def test_a_parameter_that_the_town_refuses_is_named_before_anything_is_written(
+    tmp_path: Path, settings: dict[str, int]
+) -> None:
+    with pytest.raises(BadGenesis, match=next(iter(settings))):
+        homes.create(tmp_path / "net", homes.Plan(load_accounts=0, town_params=settings))
+    assert not (tmp_path / "net").exists()
