@@ -45,6 +45,11 @@ def encode(value: object) -> bytes:
     return _pack(value)
 
 
+def encode_integer(value: int) -> bytes:
+    """The canonical bytes of *value*, which is known to be an int (no subclass) that fits in 64 bits."""
+    return _pack(value)
+
+
 def encode_array(items: Sequence[bytes]) -> bytes:
     """The canonical bytes of an array, given those of its *items*."""
     return msgpack.Packer().pack_array_header(len(items)) + b"".join(items)  # type: ignore[no-any-return]

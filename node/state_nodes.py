@@ -25,12 +25,10 @@ WIDTH = 16
 LEVELS = 4
 LEAF_BYTES = 96
 INNER_BYTES = 40
-_LEAF_FLAG = 16
 
 Node: TypeAlias = "list[bytes | None]"
 """A heap as above. Never changed once it is shared; None in numbers 1…15 of a node whose hashes were not needed yet."""
 
-_FULL = bytes((WIDTH, *range(WIDTH)))
 _ALL = tuple(range(WIDTH - 1, 0, -1))
 _ABOVE = tuple(tuple(WIDTH + place >> level for level in range(1, LEVELS + 1)) for place in range(WIDTH))
 """For each place, the numbers of the heap that stand over it, from below."""
@@ -61,27 +59,18 @@ def empty_node() -> Node:
 
 
 def encode_node(node: Node) -> bytes:
-    """The bytes of *node*: ``count ‖ one byte for each place taken (+16 for a leaf) ‖ their references``."""
+    """The bytes of *node*: the lengths of its 16 references, a byte each, then the references."""
     children: list[bytes] = node[WIDTH:]  # type: ignore[assignment]  # no None among the children
-    references = b"".join(children)
-    if len(references) == WIDTH * INNER_BYTES and all(children):
-        return _FULL + references  # the usual node of the upper levels
-    marks = [place | _LEAF_FLAG if len(child) == LEAF_BYTES else place for place, child in enumerate(children) if child]
-    return bytes((len(marks), *marks)) + references
+    return bytes(map(len, children)) + b"".join(children)
 
 
 def decode_node(data: bytes) -> Node:
     """The node with these bytes, its hashes not computed."""
-    node: Node = [None] * WIDTH + [b""] * WIDTH
-    at = 1 + data[0]
-    for mark in data[1:at]:
-        if mark & _LEAF_FLAG:
-            end = at + LEAF_BYTES
-            node[mark] = data[at:end]  # the flag is the place's offset in the heap
-        else:
-            end = at + INNER_BYTES
-            node[WIDTH + mark] = data[at:end]
-        at = end
+    node: Node = [None] * WIDTH
+    at = WIDTH
+    for length in data[:WIDTH]:
+        node.append(data[at : at + length])
+        at += length
     assert at == len(data), "a node is exactly its references"
     return node
 

@@ -26,7 +26,7 @@ from node.store_environment import Environment, StoreFailed
 META, HEADERS, BLOCKS, BODIES, COMMITS, RESULTS = "meta", "headers", "blocks", "bodies", "commits", "results"
 VALIDATORS, PARAMS, BLOCK_IDS, TRANSACTIONS = "validators", "params", "block_ids", "transactions"
 
-FORMAT = b"allting store 1"
+FORMAT = b"allting store 2"
 ROW_BYTES_MAX = 2**31
 """Nothing that was stored is refused for its size when it is read."""
 SLICE_PUTS = 1_024

@@ -52,7 +52,10 @@ class Space:
 
     def write(self, key: bytes, raw: bytes | None, value: Any) -> None:
         """*key* holds *raw*, which means *value*; None removes it."""
-        self._meter.spend(WRITE + WRITTEN_BYTE * (len(key) + (0 if raw is None else len(raw))))
+        meter = self._meter
+        meter.used += WRITE + WRITTEN_BYTE * (len(key) + (0 if raw is None else len(raw)))
+        if meter.used > meter.limit:
+            meter.spend(0)
         writes = self._writes
         before = writes.get(key)
         self._journal.append((writes, key, before))

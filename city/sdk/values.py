@@ -6,10 +6,10 @@ import dataclasses
 import typing
 from collections.abc import Callable
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from city.sdk.refusal import OVERFLOW, refused
-from consensus.codec import BadMessage, Wire, decode_own, encode
+from consensus.codec import BadMessage, Wire, decode_own, encode, encode_integer
 from consensus.shape import Range, shape_of
 
 ToWire = Callable[[Any], Wire]
@@ -18,7 +18,17 @@ ToWire = Callable[[Any], Wire]
 def writer_of(annotation: object) -> Callable[[Any], bytes]:
     """Turns a value of type *annotation* into its canonical bytes, checked."""
     check = checker_of(annotation)
+    if _is_integer(annotation):
+        return lambda value: encode_integer(cast(int, check(value)))
     return lambda value: encode(check(value))
+
+
+def _is_integer(annotation: Any) -> bool:
+    """Whether it is a bare number: balances, counters and nonces are written most often."""
+    if typing.get_origin(annotation) is not Annotated:
+        return False
+    base, *marks = typing.get_args(annotation)
+    return base is int and isinstance(marks[0], Range)
 
 
 @cache
@@ -28,10 +38,9 @@ def checker_of(annotation: Any) -> ToWire:
     The refusal overflow where a number or a length is out of its range; TypeError for a value of another type, which is
     a defect of the module's.
     """
-    if typing.get_origin(annotation) is Annotated:
-        base, *marks = typing.get_args(annotation)
-        if base is int and isinstance(marks[0], Range):
-            return _integer_checker(marks[0].low, marks[0].high)
+    if _is_integer(annotation):
+        bounds = typing.get_args(annotation)[1]
+        return _integer_checker(bounds.low, bounds.high)
     shape = shape_of(annotation)
     if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
         return _record_checker(annotation)
@@ -51,7 +60,7 @@ def checker_of(annotation: Any) -> ToWire:
 
 
 def _integer_checker(low: int, high: int) -> ToWire:
-    """The same for a bare number: balances, counters and nonces are written most often."""
+    """The same for a bare number."""
 
     def check(value: Any) -> Wire:
         if type(value) is not int:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from consensus.codec import DEPTH_MAX, BadMessage, Wire, decode, decode_own, encode, encode_array
+from consensus.codec import DEPTH_MAX, BadMessage, Wire, decode, decode_own, encode, encode_array, encode_integer
 
 scalars = (
     st.none()
@@ -241,3 +241,8 @@ def test_an_array_can_be_made_of_items_that_are_encoded_already(count: int) -> N
 def test_our_own_bytes_are_read_back_without_a_second_look() -> None:
     value = (1, "x", b"y", None, (True, -1))
     assert decode_own(encode(value)) == value
+
+
+@given(st.integers(-(2**63), 2**64 - 1))
+def test_an_integer_has_the_same_bytes_either_way(value: int) -> None:
+    assert encode_integer(value) == encode(value)
