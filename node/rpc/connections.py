@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
+from typing import Any
 
 import structlog
 import trio
@@ -61,14 +62,20 @@ class BoundedStream:
 
 
 class Connections:
-    """Accepts clients up to a bound, and serves an ASGI application to each."""
+    """Accepts clients up to a bound, and serves an ASGI application to each.
+
+    At the bound the connection that has asked nothing for longest makes room: neither silence nor half a request, sent
+    a byte at a time, keeps others out.
+    """
 
     def __init__(self, app: ASGIFramework, *, total_max: int, websocket_bytes_max: int) -> None:
-        self._app = ASGIWrapper(app)
+        self._app = app
         self._config = _hypercorn_config(websocket_bytes_max)
         self._context = WorkerContext(None)
         self._total_max = total_max
         self._by_address: Counter[str] = Counter()
+        self._idle: dict[trio.CancelScope, None] = {}
+        """Connections with no request in work, idle for longest first."""
 
     async def serve(self, listeners: list[trio.SocketListener]) -> None:
         """Serves until cancelled; then every connection ends, after the send that it is in."""
@@ -84,10 +91,14 @@ class Connections:
         except OSError:  # gone already
             await trio.aclose_forcefully(stream)
             return
-        full = self._by_address.total() >= self._total_max
-        if full or (self._by_address[address] >= PER_ADDRESS_MAX and not is_loopback(address)):
+        refused = self._by_address[address] >= PER_ADDRESS_MAX and not is_loopback(address)
+        if refused or (self._by_address.total() >= self._total_max and not self._idle):
             await trio.aclose_forcefully(stream)
             return
+        if self._by_address.total() >= self._total_max:
+            longest = next(iter(self._idle))
+            del self._idle[longest]
+            longest.cancel()
         self._by_address[address] += 1
         try:
             await self._serve_one(stream, address)
@@ -100,13 +111,34 @@ class Connections:
         with trio.CancelScope() as scope:
             bounded = BoundedStream(stream, scope)
             state = ConnectionState(LifespanState({}))
+            app = ASGIWrapper(self._watched(scope))
+            self._idle[scope] = None
             try:
                 # Hypercorn uses no more of a stream than BoundedStream has.
-                await TCPServer(self._app, self._config, self._context, state, bounded)  # type: ignore[arg-type]
+                await TCPServer(app, self._config, self._context, state, bounded)  # type: ignore[arg-type]
             except Exception as error:  # noqa: BLE001 - bytes that the HTTP library trips over end only their sender
                 _log.warning("rpc_connection_failed", address=address, exc_info=error)
             finally:
+                self._idle.pop(scope, None)
                 await trio.aclose_forcefully(stream)
+
+    def _watched(self, connection: trio.CancelScope) -> ASGIFramework:
+        """The application for one connection, which counts as idle while no request of it is in work."""
+        app: Any = self._app
+        in_work = 0
+
+        async def watched(*asgi: Any) -> None:
+            nonlocal in_work
+            in_work += 1
+            self._idle.pop(connection, None)
+            try:
+                await app(*asgi)
+            finally:
+                in_work -= 1
+                if not in_work:
+                    self._idle[connection] = None
+
+        return watched
 
 
 def listen(host: str, port: int) -> list[trio.SocketListener]:
@@ -144,6 +176,7 @@ def _hypercorn_config(websocket_bytes_max: int) -> HypercornConfig:
     config.include_date_header = False
     config.keep_alive_timeout = 75
     config.keep_alive_max_requests = 2**31
+    config.h2_max_concurrent_streams = 1  # what bounds connections shall bound requests
     config.websocket_max_message_size = websocket_bytes_max
     config.websocket_ping_interval = 20
     return config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
@@ -126,8 +128,36 @@ async def test_connections_are_bounded() -> None:
         async with serving(total_max=1) as port, await connect(port) as first:
             await first.send_all(post(b"abc"))
             assert await answer(first) == (200, b"3")
+            await first.send_all(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\n\r\na")
+            await trio.testing.wait_all_tasks_blocked(0.05)
             async with await connect(port) as second:
                 assert await is_hung_up(second)
+            await first.send_all(b"bc")
+            assert await answer(first) == (200, b"3")
+
+
+async def test_who_asks_nothing_makes_room_for_who_does() -> None:
+    """Silent connections and half requests, dribbled for ever, keep nobody out; a request in work is left alone."""
+    with trio.fail_after(10):
+        async with serving(total_max=3) as port, await connect(port) as busy:
+            await busy.send_all(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\n\r\na")
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            async with contextlib.AsyncExitStack() as opened:
+                slow = [await opened.enter_async_context(await connect(port)) for _ in range(2)]
+                for stream in slow:
+                    await stream.send_all(b"POST / HTTP/1.1\r\nhost: loc")
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                for _ in range(3):
+                    other = await opened.enter_async_context(await connect(port))
+                    await other.send_all(post(b"abc"))
+                    assert await answer(other) == (200, b"3")
+                assert await is_hung_up(slow[0])
+                await busy.send_all(b"bc")
+                assert await answer(busy) == (200, b"3")
+
+
+async def test_one_connection_can_not_ask_many_things_at_once_by_http2() -> None:
+    assert connections_module._hypercorn_config(1_000).h2_max_concurrent_streams == 1
 
 
 async def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
