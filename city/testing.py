@@ -19,7 +19,7 @@ from typing import Any
 
 from city import app
 from city.execution import BlockExecution
-from city.sdk.context import GOVERNANCE, Context, module_address
+from city.sdk.context import GOVERNANCE, REGISTER, Context, module_address
 from city.sdk.module import Module
 from city.sdk.runtime import Registry
 from consensus.address import key_address, to_text
@@ -305,7 +305,7 @@ class _Governing(BlockExecution):
     def govern(self, message: Message) -> Result:
         """The result of *message*."""
         runtime = self._runtime
-        context = Context(runtime, module_address(GOVERNANCE), (), GOVERNANCE)
+        context = Context(runtime, module_address(REGISTER), (), GOVERNANCE)
         call = runtime.read(message)
         assert call is not None
         code = runtime.attempt("govern", lambda: runtime.carry(call, context))

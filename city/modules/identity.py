@@ -131,6 +131,7 @@ class Identity(Module):
 
     has_keys = Refusal("the account has a key record already; rotate its keys instead")
     bad_keys = Refusal("keys must be different, and no more signatures asked for than there are keys")
+    no_keys_for_the_town = Refusal("the town's own account obeys ballots; no key can stand for it")
     not_registrar = Refusal("only a registrar may attest that an account is a person's")
     already_person = Refusal("the account is a person's already")
     nullifier_used = Refusal("this person has an account already")
@@ -272,6 +273,8 @@ class Identity(Module):
         )
 
     def _set_keys(self, ctx: Context, keys: tuple[bytes, ...], threshold: int) -> None:
+        if ctx.authority is not None:
+            raise self.no_keys_for_the_town()
         ordered = tuple(sorted(keys))
         if threshold > len(keys) or len(dict.fromkeys(keys)) < len(keys):
             raise self.bad_keys()

@@ -108,11 +108,12 @@ class Context:
     def carry_out(self, messages: Sequence[Message]) -> str:
         """*messages* take effect with the authority of governance, all or none: "" or the code of what refused.
 
-        Only the module governance may: nothing else can grant authority.
+        Only the module governance may: nothing else can grant authority. The sender is the town's own account, which
+        holds nothing: that of governance holds the deposits of other ballots.
         """
         self._only_governance()
         runtime = self._runtime
-        context = Context(runtime, module_address(GOVERNANCE), (), GOVERNANCE)
+        context = Context(runtime, module_address(REGISTER), (), GOVERNANCE)
 
         def carry_all() -> None:
             for message in messages:

@@ -100,6 +100,7 @@ CODES = [
     "identity.bad_keys",
     "identity.has_keys",
     "identity.may_not_grant",
+    "identity.no_keys_for_the_town",
     "identity.no_such_grant",
     "identity.not_a_person",
     "identity.not_registrar",

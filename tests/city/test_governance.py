@@ -320,10 +320,27 @@ def test_messages_that_weigh_too_much_fail_and_the_outcome_is_written_down(perso
     params = dataclasses.replace(TINY, transaction_weight_max=100_000)
     town.params = params
     outputs = tuple(Output(to=bytes([i]) * 20, amount=1) for i in range(90))
-    town.govern("coin.mint", to=module_address("governance"), amount=1_000)
+    town.govern("coin.mint", to=module_address("town"), amount=1_000)
     number = proposes(town, persons[0], town.message("coin.multi_send", outputs=outputs))
     for person in persons:
         votes(person, number)
     town.passes(days=8)
     assert status(town, number) == ("failed", "town.out_of_weight")
     assert persons[0].balance == 1_000
+
+
+def test_what_the_town_decides_can_not_spend_the_deposits_of_other_ballots(town: Town, persons: list[Account]) -> None:
+    taking = proposes(town, persons[0], town.message("coin.send", to=persons[2], amount=100))
+    other = proposes(town, persons[1])
+    for person in persons[:3]:
+        votes(person, taking)
+        votes(person, other)
+    town.passes(days=8)
+    assert status(town, taking) == ("failed", "coin.short")
+    assert status(town, other) == ("passed", "")
+    assert persons[1].balance == 1_000
+
+
+def test_no_key_comes_to_stand_for_the_town(town: Town, persons: list[Account]) -> None:
+    for message in ("identity.create", "identity.rotate_keys"):
+        assert town.tries_to_govern(message, keys=(persons[0].key,), threshold=1) == "identity.no_keys_for_the_town"
