@@ -44,7 +44,7 @@ def closed(network: Network, proposal: int) -> dict[str, Any]:
 
 
 def test_a_town_raises_a_parameter_and_pays_from_its_treasury(network: Network) -> None:
-    network.up("--set", "governance.voting_period_ms=10000")
+    network.up("--set", "governance.voting_period_ms=20000")
     before = network.query("coin/balance", address=network.address("david"))
     number = propose(
         network,
