@@ -188,11 +188,11 @@ class Prover:
         given = self._client.call("query", path=path, args=dict(args), height=height, prove=True)
         at = _part(given, "height")
         if type(at) is not int or at < 1 or (height is not None and at != height):
-            raise NotProved(f"the node answered for height {at!r:.40} instead of {height}")
+            raise NotProved(f"the node answered for height {at!r:.40} instead of {height or 'its latest'}")
         header = self.light.header(at)
         values = proved_values(targets, _part(given, "proof"), header)
         answer = shapes.plain(self._application.answer_from_proof(path, args, values))
-        if answer != given.get("answer"):
+        if answer != given.get("answer") or header.time_ms != given.get("time_ms"):
             raise NotProved("the node's answer is not what its own proof shows; believe nothing it says")
         heartbeat_ms = self._genesis.params.heartbeat_ms
         stale = height is None and header.time_ms + STALE_HEARTBEATS * heartbeat_ms < self._now_ms()
@@ -223,6 +223,8 @@ def _proved_value(target: ProofTarget, entry: Any, roots: Sequence[ModuleRoot]) 
     root = next((each.root for each in roots if each.module == target.module), None)
     if root is None:
         raise NotProved(f"the application hash has no leaf for the module {target.module}")
+    if _part(entry, "module") != target.module or _part(entry, "key") != target.key.hex():
+        raise NotProved(f"the proof is not for the entry {target.key.hex()} of {target.module}, which the answer needs")
     shown = _part(entry, "value")
     try:
         value = None if shown is None else bytes.fromhex(shown)

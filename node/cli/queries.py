@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,6 +57,9 @@ def ask(
     )
     proved = prover.query(path, arguments, height=height)
     lines = [*table(proved["answer"]), "", f"proved: height {proved['height']}, block {proved['block_id']}"]
+    if proved["stale"]:
+        age_s = round(time.time() - proved["time_ms"] / 1000)
+        lines.append(f"stale: that block is {age_s} s old; the chain stands still, or the node hides later blocks")
     screen.show(proved, lines)
 
 
