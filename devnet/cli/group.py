@@ -14,6 +14,7 @@ from devnet.follow import Disagreement
 from devnet.http import Refusal, Unreachable
 from devnet.processes import StillRunning
 from devnet.record import FILE, Devnet, NoDevnet
+from node.cli.screen import ListedGroup
 from node.genesis import BadGenesis
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -56,7 +57,7 @@ def directory_option(command: F) -> F:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group()
+@click.group(cls=ListedGroup)
 def devnet() -> None:
     """Run a network of several nodes on this machine: start it, break it, load it, measure it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,8 @@ def _new_password(is_open: bool) -> str | None:
         return None
     given = os.environ.get(PASSWORD_VARIABLE)
     if given is None:
+        if not sys.stdin.isatty():
+            raise Mistake(f"a password is needed for the new key: set {PASSWORD_VARIABLE}, or say --open for none")
         given = ask_password("Password for the new key", twice=True)
     if not given:
         raise Mistake("an empty password protects nothing; choose one, or say --open")

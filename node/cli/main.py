@@ -13,7 +13,7 @@ from consensus.application import QueryRefused
 from node.admin import AdminRefused, NotRunning
 from node.applications import ApplicationMissing
 from node.cli import keys, node_commands, queries, transactions
-from node.cli.screen import FAILED, USER_MISTAKE, Mistake, die
+from node.cli.screen import FAILED, USER_MISTAKE, ListedGroup, Mistake, die
 from node.client import RpcFailed, Unreachable
 from node.invite import BadInvite
 from node.keys import KeyFault
@@ -40,7 +40,7 @@ FAILURES: dict[type[Exception], str] = {
 """The same where the fault lies elsewhere; exit code 1."""
 
 
-class Groups(click.Group):
+class Groups(ListedGroup):
     """The top of the command; groups of other packages are imported only when they are asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -12,6 +12,8 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+SENTENCE_MAX = 200
+"""Characters of what --help says of one command in a list."""
 USER_MISTAKE = 2
 FAILED = 1
 
@@ -60,6 +62,16 @@ class Screen:
             click.echo(f"\r{text} {done}/{total}", err=True, nl=done >= total)
 
         return step
+
+
+class ListedGroup(click.Group):
+    """A group whose --help lists each command with its whole first sentence, on as many lines as that takes."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list."""
+        named = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(SENTENCE_MAX)) for name, each in named if each])
 
 
 def json_option(command: F) -> F:

@@ -58,6 +58,8 @@ def test_help_names_every_group_and_the_modules_of_the_town(cli: Cli) -> None:
     shown = cli("--help")
     for command in ("init", "start", "join", "invite", "status", "keys", "tx", "query", "devnet", "validate-genesis"):
         assert command in shown
+    assert "a genesis is given." in " ".join(shown.split()), "sentences are not cut"
+    assert "for the next `up`." in " ".join(cli("devnet", "--help").split())
     assert "coin" in cli("tx", "--help")
     shown = cli("tx", "coin", "send", "--help")
     assert "--to ADDRESS|NAME" in shown
@@ -79,6 +81,7 @@ def test_help_names_every_group_and_the_modules_of_the_town(cli: Cli) -> None:
         (["keys", "new", "../evil", "--open"], "can't be the name"),
         (["keys", "recover", "a", "--words", "one two", "--open"], "24 words"),
         (["keys", "import", "a", "/nonexistent"], "no such key file"),
+        (["keys", "new", "a"], "--open"),
         (["validate-genesis", "/nonexistent.toml"], "/nonexistent.toml"),
         (["tx", "coin", "send", "--to", "x", "--amount", "1", "--from", "a"], "neither an account here nor an address"),
         (["tx", "coin", "send", "--to", "x", "--amount", "many", "--from", "a"], "--to"),
