@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 import trio
@@ -18,6 +20,8 @@ READY_HEIGHT = 3
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.1
 ANSWER_SECONDS = 3.0
+SAID = "Error: "
+"""So begins the last line of a node that can say why it ends."""
 RATE_BLOCKS_MAX = 20
 """The rate is that of the last blocks, at most this many."""
 
@@ -36,7 +40,7 @@ class NodeFacts:
     waiting: int | None = None
     """Transactions in its mempool."""
     block_time_ms: int | None = None
-    """From block to block, the mean of its latest ones."""
+    """From block to block, the median of its latest ones."""
     transactions_per_second: float | None = None
     """Over its latest blocks."""
     app_hash: str | None = None
@@ -92,8 +96,9 @@ class Observer:
             del self._seen[old]
 
     def _block_time_ms(self) -> int | None:
-        times = [time_ms for time_ms, _ in self._seen.values()]
-        return (max(times) - min(times)) // (len(times) - 1) if len(times) > 1 else None
+        """The median, since a night for which the network was stopped says nothing of how fast it is."""
+        times = sorted(time_ms for time_ms, _ in self._seen.values())
+        return round(median(later - earlier for earlier, later in pairwise(times))) if len(times) > 1 else None
 
     def _rate(self) -> float | None:
         times = [time_ms for time_ms, _ in self._seen.values()]
@@ -142,7 +147,7 @@ async def wait_until_ready(
             return
         for node in nodes:
             if not node.running():
-                raise StartFailed(f"{node.name} ended while it started:\n{tail(node.log)}")
+                raise StartFailed(_why_ended(node))
         text = ", ".join(f"{name} {'…' if found is None else found}" for name, found in heights.items())
         if text != told:
             tell(f"heights: {text}")
@@ -151,6 +156,14 @@ async def wait_until_ready(
             logs = "\n".join(f"--- {node.name}\n{tail(node.log, 5)}" for node in nodes)
             raise StartFailed(f"not every node reached height {height} in {seconds:.0f} s ({text})\n{logs}")
         await trio.sleep(POLL_SECONDS)
+
+
+def _why_ended(node: Node) -> str:
+    """What a node said last: its own sentence if it had one, else the end of its log."""
+    said = tail(node.log, 1)
+    if said.startswith(SAID):
+        return f"{node.name} can't start: {said.removeprefix(SAID)} (its home: {node.home})"
+    return f"{node.name} ended while it started:\n{tail(node.log)}"
 
 
 def reread(devnet: Devnet) -> Devnet:

@@ -19,6 +19,8 @@ ZONES = ("UTC0", "NST3:30NDT", "NPT-5:45", "LINT-14", "HST10")
 LOCALES = ("C", "C.UTF-8", "POSIX", "tr_TR.UTF-8", "en_US.UTF-8")
 LINKS_WAIT_SECONDS = 10.0
 LOG_TAIL_LINES = 15
+LINE_BYTES = 1024
+"""What a line of a log takes at most, but for rare ones."""
 
 
 class StartFailed(RuntimeError):
@@ -167,8 +169,9 @@ def tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
     if not log.exists():
         return "(no log)"
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 16_384))
-        return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+        file.seek(max(0, log.stat().st_size - lines * LINE_BYTES))
+        found = file.read().decode(errors="replace").splitlines()
+    return "\n".join(found[max(0, len(found) - lines) :])
 
 
 def _changed(devnet: Devnet, node: Node) -> Devnet:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import trio
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from devnet.facts import NodeFacts, Observer, reread
 from devnet.record import Devnet
@@ -18,6 +19,8 @@ PLAIN_SECONDS = 5.0
 
 WAITING = -1
 """The round of a node that waits for something to decide."""
+
+HINT = "Ctrl-C stops all nodes; from another shell: allting devnet kill 2, start 2"
 
 COLOURS = {"running": "green", "paused": "yellow", "silent": "red", "stopped": "dim"}
 
@@ -30,7 +33,7 @@ async def watch(devnet: Devnet, console: Console) -> None:
             devnet = reread(devnet)
             rows = await _observed(devnet, observers)
             if console.is_terminal:
-                live.update(table(rows), refresh=True)
+                live.update(Group(table(rows), Text(HINT, style="dim italic")), refresh=True)
                 await trio.sleep(REFRESH_SECONDS)
             else:
                 console.print(plain(rows), highlight=False, soft_wrap=True)
@@ -54,12 +57,7 @@ async def _observed(devnet: Devnet, observers: dict[str, Observer]) -> list[Node
 
 def table(rows: Sequence[NodeFacts]) -> Table:
     """*rows* as a table for a terminal."""
-    shown = Table(
-        box=None,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        caption="Ctrl-C stops all nodes; from another shell: allting devnet kill 2, start 2, logs 2, load …",
-    )
+    shown = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for title in ("node", "state", "height", "round", "peers", "waiting", "block\ntime", "tx/s", "RPC"):
         shown.add_column(title, justify="left" if title in ("node", "state", "RPC") else "right", no_wrap=True)
     for row in rows:

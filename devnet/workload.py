@@ -58,7 +58,7 @@ class Workload:
 
 async def first_answer(devnet: Devnet, workload: Workload) -> list[int]:
     """The next nonces, from the first node that answers. Raises Unreachable if none does."""
-    why = "no node runs"
+    why = "none runs; start them: allting devnet up"
     for node in devnet.nodes:
         if not node.running() or node.paused:
             continue

@@ -22,6 +22,13 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> 
         raise click.BadParameter(f"“{value}” is no list of node numbers such as 0,1") from None
 
 
+def _groups(text: str) -> list[list[int]]:
+    """``0,1/2,3`` as groups of numbers. Raises ValueError with a sentence."""
+    if not set(text) <= set("0123456789,/") or not all(part for group in text.split("/") for part in group.split(",")):
+        raise ValueError("these are no groups of node numbers")
+    return [[int(number) for number in group.split(",")] for group in text.split("/")]
+
+
 def _names(numbers: list[int]) -> str:
     return ", ".join(f"node{number}" for number in numbers)
 
@@ -96,8 +103,7 @@ def split(directory: Path, groups: str, as_json: bool) -> None:
     """Let nodes talk only within their group: split 0,1/2,3. Needs up --faults."""
     net = record.load(directory)
     try:
-        parts = [[int(number) for number in group.split(",")] for group in groups.split("/")]
-        settings = links.cuts_for(parts, [node.number for node in net.nodes])
+        settings = links.cuts_for(_groups(groups), [node.number for node in net.nodes])
     except ValueError as error:
         raise click.BadParameter(f"“{groups}”: {error}; write it as 0,1/2,3") from None
     fleet.set_links(net, settings)
@@ -123,6 +129,8 @@ def heal(directory: Path, as_json: bool) -> None:
 def slow(directory: Path, delay_ms: int, bytes_per_second: int, number: int | None, as_json: bool) -> None:
     """Delay links and bound their speed. Needs up --faults; undone by heal."""
     net = record.load(directory)
+    if number is not None:
+        net.node(number)  # there is one
     names = links.healed([node.number for node in net.nodes])
     chosen = [name for name in names if number is None or str(number) in name.split(">")]
     fleet.set_links(net, {name: {"delay_ms": delay_ms, "bytes_per_second": bytes_per_second} for name in chosen})
@@ -137,7 +145,8 @@ def slow(directory: Path, delay_ms: int, bytes_per_second: int, number: int | No
 def logs(directory: Path, number: int, follow: bool, lines: int) -> None:
     """The last lines of a node's log (JSON lines)."""
     log = record.load(directory).node(number).log
-    click.echo(fleet.tail(log, lines))
+    if lines:
+        click.echo(fleet.tail(log, lines))
     if follow:
         trio.run(_follow, log)
 

@@ -40,6 +40,11 @@ def test_a_table_fits_a_terminal_of_80_columns() -> None:
     text = out.getvalue()
     for shown in ("node0", "running", "17", "1.04 s", "100", "http://127.0.0.1:12000", "stopped"):
         assert shown in text
+    assert "…" not in text
+
+
+def test_what_is_said_below_the_table_fits_one_line_of_80_columns() -> None:
+    assert len(view.HINT) <= 80
 
 
 async def test_a_node_without_a_process_is_stopped(tmp_path: Path) -> None:
@@ -59,6 +64,15 @@ async def test_waiting_ends_with_the_log_of_a_node_that_is_gone(tmp_path: Path) 
     net.nodes[1].log.write_text("port 12001 is in use")
     with pytest.raises(StartFailed, match="port 12001 is in use"):
         await wait_until_ready(net.nodes[1:])
+
+
+@pytest.mark.usefixtures("home")
+async def test_the_sentence_of_a_node_that_can_say_why_it_ended_is_enough(tmp_path: Path) -> None:
+    net = example(tmp_path)
+    net.nodes[1].log.write_text('{"event": "network_started"}\nError: can\'t listen on 127.0.0.1:12001\n')
+    with pytest.raises(StartFailed) as failed:
+        await wait_until_ready(net.nodes[1:])
+    assert str(failed.value).startswith("node1 can't start: can't listen on 127.0.0.1:12001 (its home: ")
 
 
 async def test_the_view_ends_when_no_node_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
