@@ -142,7 +142,7 @@ class Coin(Module, FeePolicy):
     vouchers = Table(Address, Voucher)
     quotas = Table(Address, Quota)
 
-    short = Refusal("the account has {has}, and {amount} are needed")
+    short = Refusal("the account has too few coins: {has}, and {amount} are needed")
     too_much = Refusal("no more than 2^53-1 base units can exist")
     voucher_open = Refusal("this key has a voucher already")
     voucher_time = Refusal("a voucher expires later than now, and at most {days} days later")
