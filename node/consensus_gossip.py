@@ -7,6 +7,7 @@ supplies what the other lacks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import trio
 
@@ -221,6 +222,7 @@ class ConsensusGossip:
                 self._answer_block(view, message)
             case WantBodies():
                 self._answer_bodies(view, message)
+                await trio.lowlevel.checkpoint()  # a whole block may have been read
             case Bodies():
                 await self._take_bodies(view, message)
 
@@ -308,6 +310,10 @@ class ConsensusGossip:
 
     def _answer_bodies(self, view: PeerView, wanted: WantBodies) -> None:
         """As many of the bodies as fit in one message, one at least; they ask again for the rest."""
+        if any(index <= former for former, index in pairwise(wanted.indexes)):
+            raise BadMessage("indexes of bodies that do not ascend", "bad_message.bodies")
+        if not view.may_ask(trio.current_time()):
+            return
         raws = self._bodies(wanted)
         chosen: list[bytes] = []
         size = 0
@@ -319,6 +325,7 @@ class ConsensusGossip:
             if chosen and size > BODIES_BYTES_MAX:
                 break
             chosen.append(raw)
+        view.asked(sum(map(len, chosen)))
         if chosen:
             view.peer.offer(CHANNEL.id, to_wire(Bodies(wanted.height, wanted.block_id, tuple(chosen))))
 

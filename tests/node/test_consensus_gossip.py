@@ -146,6 +146,31 @@ async def test_bodies_are_given_for_the_height_in_progress_and_the_last_as_many_
     assert BODIES_BYTES_MAX <= 2**20
 
 
+async def test_who_asks_for_bodies_without_end_gets_them_no_faster_than_any_honest_peer_needs(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    monkeypatch.setattr(peer_view, "ASKS_BURST_BYTES", 10 * peer_view.ASK_BYTES)
+    link, asker = bench.meets(1), bench.meets(2)
+    block = await bench.decides(link, *(transaction(nonce) for nonce in range(3)))
+    asker.peer.says(*[WantBodies(1, block.id, (0, 1, 2))] * 100)
+    await settled()
+    assert len(asker.peer.told(Bodies)) == 10
+    await trio.sleep(peer_view.ASK_BYTES / peer_view.ASKS_BYTES_PER_S)
+    asker.peer.says(WantBodies(1, block.id, (0, 1, 2)))
+    await settled()
+    assert len(asker.peer.told(Bodies)) == 11, "later there is more"
+
+
+async def test_the_same_body_is_not_asked_for_twice_at_once(bench: Bench, autojump_clock: MockClock) -> None:
+    link, asker = bench.meets(1), bench.meets(2)
+    block = await bench.decides(link, transaction(0))
+    asker.peer.says(WantBodies(1, block.id, (0,) * 1_000))
+    await settled()
+    assert not asker.peer.told(Bodies)
+    assert asker.fault is not None
+    assert asker.fault.code == "bad_message.bodies"
+
+
 async def test_what_came_for_the_next_height_counts_when_it_begins(bench: Bench, autojump_clock: MockClock) -> None:
     link = bench.meets(1)
     ahead = tuple(vote(PREVOTE, 2, 0, None, number) for number in OTHERS)
