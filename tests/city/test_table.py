@@ -294,3 +294,14 @@ def test_a_table_and_its_index_behave_like_a_dictionary(operations: list[tuple[s
                 marked = (0, dict(model))
         assert {key: row.colour for key, row in shed.things.all()} == model
         assert keys(shed.by_colour.page("red")) == sorted(key for key, held in model.items() if held == "red")
+
+
+def test_a_row_of_another_type_is_a_defect_of_the_module_s(shed: Shed) -> None:
+    """Even one that looks the same."""
+
+    class Lookalike(Record):
+        colour: Colour
+        weight: Amount = 0
+
+    with pytest.raises(TypeError, match="expected Thing, got Lookalike"):
+        shed.things[1] = Lookalike(colour="red")  # type: ignore[assignment]
