@@ -213,7 +213,7 @@ def write_genesis(store: Store, genesis: GenesisFile, app: Application) -> None:
             params=genesis.params,
         )
     except ValueError as error:
-        raise NodeStopped(f"the genesis can't begin a chain: {error}") from error
+        raise NodeStopped(f"the genesis can't begin a chain: {genesis.located(error)}") from error
     changes = {**first.changes, "chain": chain_changes(None, chain)}
     store.write_genesis(genesis.raw, chain, changes, store.plan(changes, 0))
 

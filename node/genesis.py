@@ -12,7 +12,7 @@ from typing import Any
 from consensus.params import CITY, TINY, BadParams, Params
 from consensus.signing import sha256
 from consensus.transaction import CHAIN_ID_LENGTH_MAX
-from node.toml import BadToml, Document, to_toml
+from node.toml import BadToml, Document, to_toml, undotted
 
 GENESIS_BYTES_MAX = 16 * 2**20
 MODULES_MAX = 128
@@ -81,6 +81,11 @@ class GenesisFile:
             raw=raw,
             hash=sha256(raw),
         )
+
+    def located(self, error: ValueError) -> ValueError:
+        """*error* of the application, which begins with the key under ``town`` that it is about, with its line."""
+        path, text = undotted(str(error))
+        return self.fault(path, text) if path[:1] == ("town",) else error
 
     def fault(self, path: tuple[str | int, ...], text: str) -> BadToml:
         """The error about the value at *path* (``("town", "coin", "treasury")``), with its line."""

@@ -15,6 +15,7 @@ STATEMENT_LINES_MAX = 500
 """A value that spans more lines is not looked into when a line is searched."""
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_PART = re.compile(r'(?:\.|^)(?:([A-Za-z0-9_-]+)|("(?:[^"\\]|\\.)*"))|\[(\d+)\]')
 
 
 class BadToml(ValueError):
@@ -50,6 +51,17 @@ def dotted(path: Path) -> str:
         else:
             text += ("." if text else "") + (part if _BARE_KEY.fullmatch(part) else json.dumps(part))
     return text
+
+
+def undotted(text: str) -> tuple[Path, str]:
+    """The path that *text* begins with, as `dotted` writes it before a colon, and what follows; () if none does."""
+    path: Path = ()
+    at = 0
+    while (part := _PART.match(text, at)) is not None:
+        bare, quoted, index = part.groups()
+        path = (*path, int(index) if index else json.loads(quoted) if quoted else bare)
+        at = part.end()
+    return (path, text[at + 2 :]) if path and text.startswith(": ", at) else ((), text)
 
 
 def line_of(text: str, path: Path) -> int | None:

@@ -117,3 +117,11 @@ def test_bytes_that_are_not_text_and_absent_files_are_sentences(tmp_path: Path) 
         GenesisFile.load(tmp_path / "genesis.toml")
     (tmp_path / "genesis.toml").write_text(TEXT)
     assert GenesisFile.load(tmp_path / "genesis.toml").chain_id == "ting-devnet-1"
+
+
+def test_what_the_application_complains_of_is_named_with_its_line() -> None:
+    genesis = GenesisFile.parse(TEXT.encode())
+    lines = TEXT.splitlines()
+    said = str(genesis.located(ValueError("town.coin.accounts[0].amount: -1 is not in 0…5")))
+    assert said == f"genesis.toml, line {lines.index('amount = 1') + 1}: town.coin.accounts[0].amount: -1 is not in 0…5"
+    assert str(genesis.located(ValueError("the set is empty: add one"))) == "the set is empty: add one"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.toml import BadToml, Document, dotted, line_of, to_toml
+from node.toml import BadToml, Document, dotted, line_of, to_toml, undotted
 
 TEXT = """\
 top = 1
@@ -92,3 +92,16 @@ def test_whatever_is_written_reads_back(table: dict[str, Any]) -> None:
 def test_what_toml_lacks_is_not_written() -> None:
     with pytest.raises(TypeError, match="NoneType"):
         to_toml({"a": None})
+
+
+@given(
+    st.lists(st.text(max_size=5) | st.integers(0, 99), max_size=5).filter(
+        lambda path: bool(path) and isinstance(path[0], str)
+    )
+)
+def test_a_path_that_people_write_reads_back(path: list[str | int]) -> None:
+    assert undotted(f"{dotted(tuple(path))}: wrong: really") == (tuple(path), "wrong: really")
+
+
+def test_a_text_without_a_path_is_left_alone() -> None:
+    assert undotted("the set is empty: add one") == ((), "the set is empty: add one")
