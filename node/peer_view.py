@@ -47,7 +47,7 @@ class PeerView:
         self._later: deque[tuple[int, bytes]] = deque()
         self._later_bytes = 0
         self._asks_left = float(ASKS_BURST_BYTES)
-        self._asks_at = trio.current_time()
+        self._asks_at = 0.0
 
     def may_ask(self, now: float) -> bool:
         """Whether the peer may be given bodies of a block now; a question costs a few bytes, its answer a block."""
