@@ -8,7 +8,7 @@ import json
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -90,9 +90,12 @@ def up(
                 net = start_all(made)
         with _down_on_failure(directory, lock=record.changing(directory)):
             trio.run(_until_ready, net, say)
+        if not detach:
+            with _down_on_failure(directory, lock=record.changing(directory)):
+                _introduce(net, as_json=as_json)
+                trio.run(_watch_until_interrupted, net)
+            return
     _introduce(net, as_json=as_json)
-    if not detach:
-        _watch_until_interrupted(directory)
 
 
 @contextmanager
@@ -181,23 +184,25 @@ def _introduce(net: Devnet, *, as_json: bool) -> None:
     click.echo(f"keys in {net.directory / 'keys' / 'accounts'}: {', '.join(net.keys)}")
 
 
-def _watch_until_interrupted(directory: Path) -> None:
-    """The live view, until Ctrl-C or SIGTERM; then all nodes stop."""
-    console = Console()
-    try:
-        trio.run(_watch, record.load(directory), console)
-    finally:
-        click.echo("stopping all nodes …", err=True)
-        with record.changing(directory):
-            report_stubborn(fleet.down(record.load(directory)))
-
-
-async def _watch(net: Devnet, console: Console) -> None:
+async def _watch_until_interrupted(net: Devnet) -> None:
+    """The live view, until a signal comes or the terminal goes; then all nodes stop, whatever comes meanwhile."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope)
-            await view.watch(net, console)
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope)
+                await view.watch(net, Console())
+                nursery.cancel_scope.cancel()
+        except* OSError as group:
+            raise group.exceptions[0] from None
+        finally:  # a second signal is still received here, and interrupts nothing
+            _stop_all(net.directory)
+
+
+def _stop_all(directory: Path) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        click.echo("stopping all nodes …", err=True)
+    with record.changing(directory):
+        report_stubborn(fleet.down(record.load(directory)))
 
 
 async def _cancel_on_signal(signals: Any, scope: trio.CancelScope) -> None:

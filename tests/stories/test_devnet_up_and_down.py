@@ -111,3 +111,19 @@ def test_in_the_foreground_it_shows_lines_and_sigint_stops_all(network: Network)
         finally:
             viewer.kill()
     until(lambda: not network.pids(), "all processes gone", seconds=5)
+
+
+def test_a_terminal_that_is_closed_leaves_no_process(network: Network) -> None:
+    ours, theirs = os.openpty()
+    command = [*ALLTING, "devnet", "up", "--dir", str(network.directory)]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as viewer:
+        os.close(theirs)
+        shown = b""
+        while b"Ctrl-C stops all nodes" not in shown:
+            shown += os.read(ours, 4096)
+        assert len(network.pids()) >= 4
+        os.close(ours)
+        viewer.send_signal(signal.SIGHUP)
+        viewer.send_signal(signal.SIGTERM)
+        viewer.wait(timeout=30)
+    assert network.pids() == []
