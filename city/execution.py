@@ -82,7 +82,6 @@ class BlockExecution:
         if self.check_invariants:
             broken = runtime.broken_invariants()
             assert not broken, f"broken: {', '.join(broken)}"
-        first = self._register.queue.first()
         self._changes = {
             name: changes for name, space in sorted(runtime.spaces.items()) if (changes := space.changes())
         }
@@ -91,7 +90,6 @@ class BlockExecution:
             result=result,
             validator_updates=runtime.decided.updates,
             params=runtime.decided.params,
-            next_due_ms=None if first is None else first[0][0],
         )
 
     def _check_versions(self) -> None:

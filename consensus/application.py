@@ -108,8 +108,6 @@ class BlockOutcome:
     """In force at the next height."""
     params: Params | None = None
     """New engine parameters, in force at the next height; None: unchanged."""
-    next_due_ms: int | None = None
-    """When an idle chain must make a block for scheduled work; None: nothing is due."""
 
 
 class Execution(Protocol):

@@ -369,7 +369,6 @@ class ConsensusDriver:
                 changes=executed.changes,
                 plan=executed.plan,
                 chain_state=executed.chain_state,
-                next_due_ms=executed.next_due_ms,
                 senders=tuple(transaction.body.sender for transaction in executed.transactions),
             )
         )

@@ -46,7 +46,6 @@ class Executed:
     changes: Changes
     plan: TreePlan
     chain_state: ChainState
-    next_due_ms: int | None
 
     @property
     def id(self) -> bytes:
@@ -163,7 +162,6 @@ class Executor:
             changes=changes,
             plan=plan,
             chain_state=following.decided(block.header),
-            next_due_ms=outcome.next_due_ms,
         )
 
     def _room_bytes(self, params: Params, last_commit: Commit | None) -> int:

@@ -15,7 +15,6 @@ import lmdb
 from consensus.application import Changes, Event, Result
 from consensus.block import Block, Commit, Header, ModuleRoot
 from consensus.chain import ChainState
-from consensus.codec import decode
 from consensus.jellyfish import TreeProof
 from consensus.params import Params
 from consensus.validators import ValidatorSet
@@ -32,7 +31,6 @@ from node.store_blocks import (
     META,
     PARAMS,
     RESULTS,
-    ROW_BYTES_MAX,
     TRANSACTIONS,
     VALIDATORS,
     Blocks,
@@ -113,21 +111,13 @@ class Store:
 
     # Writing
 
-    def write_genesis(
-        self,
-        genesis: bytes,
-        chain_state: ChainState,
-        changes: Changes,
-        plan: TreePlan,
-        *,
-        next_due_ms: int | None = None,
-    ) -> None:
+    def write_genesis(self, genesis: bytes, chain_state: ChainState, changes: Changes, plan: TreePlan) -> None:
         """The chain begins: height 0 is on the disk. *changes* name every module, those without entries too."""
         assert self.height == -1, "a chain begins once"
         assert plan.height == chain_state.height == 0, "genesis is height 0"
 
         def writes(transaction: lmdb.Transaction[bytes]) -> Iterator[None]:
-            put_genesis(transaction, self._environment, genesis, chain_state, next_due_ms)
+            put_genesis(transaction, self._environment, genesis, chain_state)
             yield from self._trees.write(transaction, plan, changes)
 
         self._environment.write_inline(writes)
@@ -201,13 +191,6 @@ class Store:
         if genesis is None:
             raise KeyError("the genesis is not written")
         return genesis
-
-    def next_due_ms(self) -> int | None:
-        """When an idle chain must make a block for scheduled work; None: nothing is due."""
-        row = self._blocks.meta(b"next_due_ms")
-        due = None if row is None else decode(row, bytes_max=ROW_BYTES_MAX)
-        assert due is None or isinstance(due, int)
-        return due
 
     def block(self, height: int) -> Block:
         """The block at *height*, without bodies. Raises KeyError where none is stored, as all reads by height do."""

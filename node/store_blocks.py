@@ -51,7 +51,6 @@ class DecidedBlock:
     """For exactly these changes."""
     chain_state: ChainState
     """After this block."""
-    next_due_ms: int | None
     senders: tuple[bytes | None, ...] | None = None
     """Of the transactions; None: read from their bytes."""
 
@@ -61,21 +60,19 @@ def put_genesis(
     environment: Environment,
     genesis: bytes,
     chain_state: ChainState,
-    next_due_ms: int | None,
 ) -> None:
     """The genesis file, and the state before block 1, are put."""
     meta = environment.table(META)
     transaction.put(b"format", FORMAT, db=meta)
     transaction.put(b"genesis", genesis, db=meta)
     transaction.put(b"oldest_state", _number(0), db=meta)
-    transaction.put(b"next_due_ms", encode(next_due_ms), db=meta)
     _put_chain_state(transaction, environment, None, chain_state)
 
 
 def put_block(
     transaction: lmdb.Transaction[bytes], environment: Environment, decided: DecidedBlock, former: ChainState
 ) -> Iterator[None]:
-    """Block, bodies, commits, results, indexes, chain state and due time of *decided* are put; yields now and then."""
+    """Block, bodies, commits, results, indexes and chain state of *decided* are put; yields now and then."""
     block = decided.block
     number = _number(block.header.height)
 
@@ -90,7 +87,6 @@ def put_block(
         put(COMMITS, _number(block.header.height - 1), _commit_row(block.last_commit, canonical=True))
     put(RESULTS, number, encode_array([result.encoded for result in decided.results]))
     put(BLOCK_IDS, block.id, number)
-    put(META, b"next_due_ms", encode(decided.next_due_ms))
     _put_chain_state(transaction, environment, former, decided.chain_state)
     yield
     table = environment.table(TRANSACTIONS)
@@ -174,7 +170,7 @@ class Blocks:
         )
 
     def meta(self, key: bytes) -> bytes | None:
-        """A single fact: ``genesis``, ``next_due_ms``, ``oldest_state``."""
+        """A single fact: ``format``, ``genesis``, ``oldest_state``."""
         return self._environment.get(META, key)
 
     def _row(self, table: str, height: int) -> bytes:

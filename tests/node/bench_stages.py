@@ -134,7 +134,6 @@ async def _decide(clock: _Clock, executor: Executor, store: Store, pool: Mempool
         changes=executed.changes,
         plan=executed.plan,
         chain_state=executed.chain_state,
-        next_due_ms=executed.next_due_ms,
         senders=tuple(transaction.body.sender for transaction in executed.transactions),
     )
     with clock.stage("commit", count):

@@ -54,7 +54,6 @@ def decide(
     transactions: Sequence[bytes] = (),
     events: Mapping[int, Sequence[Event]] | None = None,
     outcome: BlockOutcome | None = None,
-    next_due_ms: int | None = None,
 ) -> DecidedBlock:
     """The next block over *store*, decided but not committed; *events* by index of the result."""
     parent = store.chain_state()
@@ -91,7 +90,6 @@ def decide(
         changes=whole,
         plan=plan,
         chain_state=following.decided(block.header),
-        next_due_ms=next_due_ms,
     )
 
 

@@ -39,7 +39,7 @@ def _grown(store: Store, blocks: int) -> list[DecidedBlock]:
     decided = []
     for number in range(blocks):
         raws = [transaction(10 * number + index) for index in range(3)]
-        decided.append(decide(store, {"coin": {b"k": b"%d" % number}}, transactions=raws, next_due_ms=number))
+        decided.append(decide(store, {"coin": {b"k": b"%d" % number}}, transactions=raws))
         store.commit_inline(decided[-1])
     return decided
 
@@ -48,7 +48,6 @@ def test_an_empty_store_has_no_chain(folder: Path) -> None:
     store = Store.open(folder)
     assert store.height == -1
     assert store.chain_state() is None
-    assert store.next_due_ms() is None
     with pytest.raises(KeyError):
         store.genesis_bytes()
     store.close()
@@ -74,7 +73,7 @@ def test_a_chain_begins_once(store: Store) -> None:
 
 async def test_what_is_committed_is_read_back_also_after_a_restart(store: Store, folder: Path) -> None:
     raws = (transaction(0), transaction(1))
-    decided = decide(store, {"coin": {b"k": b"v"}}, transactions=raws, next_due_ms=77)
+    decided = decide(store, {"coin": {b"k": b"v"}}, transactions=raws)
     await store.commit(decided)
     opened = store
     for restart in (False, True):
@@ -89,7 +88,6 @@ async def test_what_is_committed_is_read_back_also_after_a_restart(store: Store,
         assert opened.commit_of(1) == (decided.commit, False)
         assert opened.height_of_block_id(decided.block.id) == 1
         assert opened.find_transaction(sha256(raws[1])) == (1, 1)
-        assert opened.next_due_ms() == 77
         assert opened.module_roots(1) == decided.plan.roots
         assert opened.chain_state() == decided.chain_state
         assert opened.state().get("coin", b"k") == b"v"
