@@ -109,7 +109,7 @@ class TransactionMethods:
             transaction = Transaction.decode(tx, bytes_max=chain.params.transaction_bytes_max)
             if transaction.body.chain_id != services.chain_id:
                 raise Inadmissible(
-                    "tx.chain_id", f"this is a transaction of another chain; here is {services.chain_id}"
+                    "tx.wrong_chain", f"this is a transaction of another chain; here is {services.chain_id}"
                 )
             time_ms = max(services.now_ms(), chain.time_ms)
             state = services.store.state()

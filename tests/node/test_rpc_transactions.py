@@ -108,7 +108,7 @@ async def test_check_says_what_the_pool_would_and_hands_nothing_in(
         await town.height(1)
         checked = await town.call("check_tx", tx=text(town.payment()))
         assert (checked["code"], checked["next_nonce"]) == ("", 0)
-        assert (await town.call("check_tx", tx=text(town.payment(chain_id="other"))))["code"] == "tx.chain_id"
+        assert (await town.call("check_tx", tx=text(town.payment(chain_id="other"))))["code"] == "tx.wrong_chain"
         assert (await town.call("check_tx", tx="wA=="))["code"].startswith("bad_message")
         assert (await town.call("num_unconfirmed_txs"))["n_txs"] == 0
 

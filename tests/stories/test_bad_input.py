@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import json
 import os
@@ -191,7 +192,20 @@ def test_a_foreign_host_header_is_refused(town: Network) -> None:
     assert (status, answer["error"]["data"]["code"]) == (403, "rpc.foreign_host")
 
 
-@pytest.mark.parametrize("payload", [b"", b"{", b"[]", b"\xff", b'{"jsonrpc":"2.0","id":1}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff",
+        b'{"jsonrpc":"2.0","id":1}',
+        b"[" * 100_000,
+        b'{"jsonrpc":"2.0","id":1e999,"method":"health"}',
+        b'{"jsonrpc":"2.0","id":"\xed\xa0\x80","method":"health"}',
+        b'{"jsonrpc":"2.0","id":' + b"9" * 5_000 + b',"method":"health"}',
+    ],
+)
 def test_what_is_no_json_rpc_gets_an_error(town: Network, payload: bytes) -> None:
     _, answer = post(town, payload)
     assert answer["error"]["data"]["code"] in ("rpc.parse", "rpc.invalid_request")
@@ -268,6 +282,30 @@ def test_an_unknown_setting_is_named_with_its_line(copy: Path) -> None:
     said = refused_start(copy)
     assert "colour" in said
     assert f"line {len(config.read_text().splitlines())}" in said
+
+
+def test_a_genesis_that_makes_too_many_coins_is_named_with_its_line(copy: Path) -> None:
+    genesis = copy / "genesis.toml"
+    lines = genesis.read_text().splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("treasury = "))
+    lines[at] = f"treasury = {2**53}"
+    genesis.write_text("\n".join(lines))
+    said = refused_start(copy)
+    assert "town.coin.treasury" in said
+    assert f"line {at + 1}" in said
+
+
+def test_half_requests_keep_nobody_out(town: Network) -> None:
+    host, port = town.urls[0].removeprefix("http://").split(":")
+    slow = [socket.create_connection((host, int(port)), timeout=30) for _ in range(400)]
+    try:
+        for connection in slow:
+            with contextlib.suppress(OSError):
+                connection.sendall(b"POST / HTTP/1.1\r\nHost: 127")
+        assert rpc(town.urls[0], "health") == {}
+    finally:
+        for connection in slow:
+            connection.close()
 
 
 def test_a_malformed_genesis_is_named_with_its_line(copy: Path) -> None:
