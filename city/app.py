@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from city.schema import describe_town, schema_hash
 from city.sdk.context import REGISTER
 from city.sdk.fees import FeePolicy
 from city.sdk.forms import BadJson, Forms, MessageForms, raw_to_json
-from city.sdk.module import Module
+from city.sdk.module import EventKind, Module
 from city.sdk.refusal import TEXTS
 from city.sdk.runtime import Moment, Registry, Reporter, Runtime, ignore_fault
 from city.sdk.weights import Meter
@@ -65,6 +65,7 @@ class Town:
         purses = [kind for kind in self.registry.modules if issubclass(kind, FeePolicy)]
         assert len(purses) <= 1, "a town has at most one module that keeps the purse"
         self._fees = cast("type[FeePolicy] | None", purses[0] if purses else None)
+        self._shown_events: dict[type, tuple[tuple[str, Callable[[Any], Any]], ...]] = {}
         self._refusals = dict(TEXTS)
         for declared in self._declarations.values():
             self._refusals.update(declared.refusals)
@@ -154,11 +155,21 @@ class Town:
         shown: dict[str, Any] = {"module": event.module, "name": event.name}
         if not kinds:
             return {**shown, "fields": raw_to_json(event.fields)}
-        hints = typing.get_type_hints(kinds[0].kind, include_extras=True)
         fields = cast("tuple[Any, ...]", event.fields)
-        for (field, read), value in zip(kinds[0].readers.items(), fields, strict=True):
-            shown[field] = self._forms.of(hints[field]).write(read(value))
+        for (field, write), value in zip(self._event_writers(kinds[0]), fields, strict=True):
+            shown[field] = write(value)
         return shown
+
+    def _event_writers(self, declared: EventKind) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+        """How each field of an event is shown: found once, since a block has thousands of them."""
+        known = self._shown_events.get(declared.kind)
+        if known is None:
+            hints = typing.get_type_hints(declared.kind, include_extras=True)
+            known = tuple(
+                (field, _shown_by(read, self._forms.of(hints[field]).write)) for field, read in declared.readers.items()
+            )
+            self._shown_events[declared.kind] = known
+        return known
 
     def refusal_text(self, code: str) -> str | None:
         """The sentence behind a result code, if it is this application's."""
@@ -210,3 +221,8 @@ def installed_modules() -> tuple[type[Module], ...]:
     """The modules that the installed packages bring, by name."""
     found = sorted(entry_points(group=MODULES_GROUP), key=lambda entry: entry.name)
     return tuple(entry.load() for entry in found)
+
+
+def _shown_by(read: Callable[[Any], Any], write: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """*write* after *read*."""
+    return lambda value: write(read(value))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from consensus.signing import sha256
 
 PREFIX = "ting"
+TEXTS_REMEMBERED_MAX = 32_768
+"""Texts of addresses that are kept: a block shown to people names the same accounts again and again."""
 _CHARSET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _VALUES = {character: value for value, character in enumerate(_CHARSET)}
 _GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
@@ -34,6 +38,7 @@ def module_address(name: str) -> bytes:
     return address_of("module", name.encode("ascii"))
 
 
+@lru_cache(maxsize=TEXTS_REMEMBERED_MAX)
 def to_text(address: bytes) -> str:
     """The bech32m text of *address* (20 bytes)."""
     assert len(address) == 20

@@ -67,7 +67,9 @@ class Follower:
     async def _block(self, connection: Connection, height: int) -> tuple[Any, Any]:
         if not self.with_results:
             return (await connection.call("block", height=height))["block"], None
-        block, results = await connection.batch([("block", {"height": height}), ("block_results", {"height": height})])
+        block, results = await connection.batch(
+            [("block", {"height": height}), ("block_results", {"height": height, "events": False})]
+        )
         if isinstance(block, Refusal):
             raise block
         if isinstance(results, Refusal):

@@ -90,12 +90,12 @@ class ChainMethods:
         return {"last_height": self._store.height, "headers": [shapes.header_json(header) for header in headers]}
 
     @method
-    async def block_results(self, height: Height | None = None) -> Any:
-        """What came of a block: the results of ``begin``, of each transaction, and of ``end``."""
+    async def block_results(self, height: Height | None = None, events: Flag = True) -> Any:
+        """What came of a block: the results of ``begin``, each transaction and ``end``; perhaps without *events*."""
         chosen = self.height_or_latest(height)
         shown: list[Any] = []
         for number, result in enumerate(self.stored(self._store.results, chosen)):
-            shown.append(shapes.result_json(self._services.app, result))
+            shown.append(shapes.result_json(self._services.app, result, events=events))
             if number % RESULTS_BEFORE_YIELD == RESULTS_BEFORE_YIELD - 1:
                 await trio.lowlevel.checkpoint()
         return {"height": chosen, "begin": shown[0], "transactions": shown[1:-1], "end": shown[-1]}

@@ -134,15 +134,17 @@ def block_json(block: Block, transactions: Sequence[bytes]) -> dict[str, Any]:
     }
 
 
-def result_json(app: Application, result: Result) -> dict[str, Any]:
+def result_json(app: Application, result: Result, *, events: bool = True) -> dict[str, Any]:
     """What came of a transaction; *text* is the sentence behind the code, "" for success."""
-    return {
+    shown: dict[str, Any] = {
         "code": result.code,
         "text": _sentence(app, result.code) if result.code else "",
         "weight": result.weight,
         "fee": result.fee,
-        "events": [event_json(app, event) for event in result.events],
     }
+    if events:
+        shown["events"] = [event_json(app, event) for event in result.events]
+    return shown
 
 
 def _sentence(app: Application, code: str) -> str:

@@ -84,7 +84,7 @@ class FakeNode:
     def block(self, height: int) -> dict[str, Any]:
         return {"block": {"header": self._header(height), "transaction_ids": self._ids(height)}}
 
-    def block_results(self, height: int) -> dict[str, Any]:
+    def block_results(self, height: int, events: bool = True) -> dict[str, Any]:
         return {"transactions": [{"code": self.chain.codes.get(id_, "")} for id_ in self._ids(height)]}
 
     def query(self, path: str, args: dict[str, str]) -> dict[str, Any]:

@@ -82,6 +82,9 @@ async def test_a_block_has_its_bodies_and_results(tmp_path: Path, autojump_clock
         assert block["block"]["transactions"] == [text(payment)]
         assert block["block"]["transaction_ids"] == [payment.id.hex()]
         results = await town.call("block_results", height=height)
+        bare = await town.call("block_results", height=height, events=False)
+        assert [result["code"] for result in bare["transactions"]] == [it["code"] for it in results["transactions"]]
+        assert not any("events" in result for result in bare["transactions"])
         assert [event["name"] for event in results["transactions"][0]["events"]] == ["sent"]
         assert results["begin"]["code"] == results["end"]["code"] == ""
 
