@@ -224,6 +224,11 @@ def test_what_the_town_does_not_know_is_shown_raw(town: Town) -> None:
     assert town.app.event_to_json(Event("bank", "stolen", ()))["fields"] == []
 
 
+def test_an_event_is_shown_alike_each_time(town: Town) -> None:
+    event = Event("governance", "voted", (1, bytes(20), 1))
+    assert town.app.event_to_json(event) == town.app.event_to_json(event)
+
+
 def test_nothing_is_due_in_a_town_where_nothing_waits(town: Town) -> None:
     assert town.app.next_due_ms(town.state) is None
     assert town.app.next_due_ms(Nothing()) is None

@@ -117,7 +117,10 @@ async def _answer_all(node: FakeNode, stream: trio.SocketStream) -> None:
             head, _, data = data.partition(b"\r\n\r\n")
             length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
             while len(data) < length:
-                data += await stream.receive_some(65_536)
+                chunk = await stream.receive_some(65_536)
+                if not chunk:
+                    return
+                data += chunk
             body, data = data[:length], data[length:]
             if node.silent:
                 await trio.sleep_forever()
