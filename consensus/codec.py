@@ -52,7 +52,7 @@ def encode_integer(value: int) -> bytes:
 
 def encode_array(items: Sequence[bytes]) -> bytes:
     """The canonical bytes of an array, given those of its *items*."""
-    return msgpack.Packer().pack_array_header(len(items)) + b"".join(items)  # type: ignore[no-any-return]
+    return msgpack.Packer().pack_array_header(len(items)) + b"".join(items)  # type: ignore[no-any-return]  # msgpack is untyped
 
 
 def decode(data: bytes, *, bytes_max: int) -> Wire:

@@ -156,11 +156,11 @@ async def _full_load(net: Devnet, plan: Plan, transactions: Sequence[Signed], *,
             nursery.start_soon(follower.follow, watched)
             nursery.start_soon(sender.resend, nursery)
             nursery.start_soon(_send_within, sending, sender, nursery, iter(transactions), plan.window)
-            await trio.sleep(plan.warm_up_seconds)
+            await trio.sleep(plan.warm_up_seconds)  # the load goes on meanwhile, unmeasured
             start = await _moment(net, ledger, follower)
             if sampled is not None:
                 sampled.send_signal(profiled.START)
-            await trio.sleep(plan.seconds)
+            await trio.sleep(plan.seconds)  # the measured window
             if sampled is not None:
                 sampled.send_signal(profiled.STOP)
             end = await _moment(net, ledger, follower)

@@ -155,7 +155,7 @@ async def wait_until_ready(
         if time.monotonic() > deadline:
             logs = "\n".join(f"--- {node.name}\n{tail(node.log, 5)}" for node in nodes)
             raise StartFailed(f"not every node reached height {height} in {seconds:.0f} s ({text})\n{logs}")
-        await trio.sleep(POLL_SECONDS)
+        await trio.sleep(POLL_SECONDS)  # other processes: they can only be asked
 
 
 def _why_ended(node: Node) -> str:

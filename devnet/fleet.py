@@ -62,7 +62,7 @@ def _wait_for_links(devnet: Devnet, process: Process, log: Path) -> None:
         except OSError:
             if not process.alive() or time.monotonic() > deadline:
                 raise StartFailed(f"the links process did not start:\n{tail(log)}") from None
-            time.sleep(0.02)
+            time.sleep(0.02)  # another process: it can only be asked; bounded by the deadline
 
 
 def node_command(node: Node, *, profile: Path | None = None) -> list[str]:

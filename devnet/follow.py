@@ -42,9 +42,9 @@ class Follower:
                 try:
                     await self._read(connection, height)
                 except Unreachable:
-                    await trio.sleep(AWAY_SECONDS)
+                    await trio.sleep(AWAY_SECONDS)  # a dead node is not hammered
                 except Refusal:  # not decided there yet
-                    await trio.sleep(self.poll_seconds)
+                    await trio.sleep(self.poll_seconds)  # how exactly latency is read
                 else:
                     self.heights[url] = height
                     height += 1

@@ -123,7 +123,7 @@ async def _carry(source: trio.SocketStream, sink: trio.SocketStream, link: Link,
                 await link.whole()
                 await sink.send_all(chunk)
                 if link.bytes_per_second:
-                    await trio.sleep(len(chunk) / link.bytes_per_second)
+                    await trio.sleep(len(chunk) / link.bytes_per_second)  # a slow link is what was asked for
             await link.whole()  # the end of a connection is news too: it does not pass a cut
     except* (trio.BrokenResourceError, trio.ClosedResourceError):
         pass  # an end went away: the other is told by closing, below

@@ -98,7 +98,7 @@ class Sender:
                     self.ledger.again(entry.transaction, now=trio.current_time(), node=target.number)
                 self.launch(nursery, target, [entry.transaction for entry in entries])
             if len(overdue) < BATCH_MAX:
-                await trio.sleep(TICK_SECONDS)
+                await trio.sleep(TICK_SECONDS)  # time alone makes a transaction overdue
 
     async def close(self) -> None:
         """All idle connections are closed, also while we are being cancelled; nothing may be under way."""
@@ -125,7 +125,7 @@ async def at_rate(sender: Sender, nursery: trio.Nursery, transactions: Iterator[
                 sent += 1
             sender.launch(nursery, target, part)
         if count < BATCH_MAX:
-            await trio.sleep(max(TICK_SECONDS, 1 / rate))
+            await trio.sleep(max(TICK_SECONDS, 1 / rate))  # the rate that was asked for
 
 
 async def up_to(sender: Sender, nursery: trio.Nursery, transactions: Iterator[Signed], window: int) -> None:
@@ -133,7 +133,7 @@ async def up_to(sender: Sender, nursery: trio.Nursery, transactions: Iterator[Si
     batch = min(BATCH_MAX, window)
     while True:
         if sender.ledger.open + batch > window:
-            await trio.sleep(TICK_SECONDS / 10)
+            await trio.sleep(TICK_SECONDS / 10)  # the ledger is pure and tells nobody
             continue
         part = list(islice(transactions, batch))
         if not part:

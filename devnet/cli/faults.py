@@ -159,4 +159,4 @@ async def _follow(log: Path) -> None:
             if text:
                 click.echo(text, nl=False)
             else:
-                await trio.sleep(0.2)
+                await trio.sleep(0.2)  # files tell nobody that they grew

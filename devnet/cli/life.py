@@ -103,7 +103,7 @@ def _down_on_failure(directory: Path, *, lock: AbstractContextManager[None]) -> 
     """Whatever interrupts the block, Ctrl-C too: nothing half-started is left behind."""
     try:
         yield
-    except BaseException:
+    except BaseException:  # Ctrl-C and cancellation leave processes behind as a failure does; raised again below
         with lock:
             fleet.down(record.load(directory))
         raise
