@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import shutil
 import statistics
 import time
@@ -83,9 +84,9 @@ class Run:
 
 def bench(directory: Path, plan: Plan, tell: Tell) -> dict[str, Any]:
     """Everything that ``bench --json`` prints. *directory* must not exist; devnets live there meanwhile."""
-    before = measure.verify_per_s()
-    tell(f"{before:.0f} verifications per second of one core, {measure.cores()} cores")
-    count = int(SIGNED_SHARE * limit_tx_per_s(before, plan.validators) * (plan.seconds + plan.warm_up_seconds))
+    verify = [measure.verify_per_s()]
+    tell(f"{verify[0]:.0f} verifications per second of one core, {measure.cores()} cores")
+    count = int(SIGNED_SHARE * limit_tx_per_s(verify[0], plan.validators) * (plan.seconds + plan.warm_up_seconds))
     runs: list[Run] = []
     latencies: dict[str, Any] = {}
     blocks_per_s = 0.0
@@ -98,10 +99,10 @@ def bench(directory: Path, plan: Plan, tell: Tell) -> dict[str, Any]:
             if number == plan.runs - 1:
                 latencies = _latencies(net, plan, statistics.median(run.tx_per_s for run in runs), tell)
                 blocks_per_s = trio.run(_nearly_empty, net, plan)
-    after = measure.verify_per_s()
+        verify.append(measure.verify_per_s())
     if plan.profile is not None:
         _profiled_run(directory, plan, plan.profile, count, tell)
-    return _figures(plan, (before, after), runs, latencies, blocks_per_s)
+    return _figures(plan, verify, runs, latencies, blocks_per_s)
 
 
 def _profiled_run(directory: Path, plan: Plan, file: Path, count: int, tell: Tell) -> None:
@@ -278,23 +279,25 @@ async def _nearly_empty(net: Devnet, plan: Plan) -> float:
 
 
 def _figures(
-    plan: Plan, verify: tuple[float, float], runs: Sequence[Run], latencies: dict[str, Any], blocks_per_s: float
+    plan: Plan, verify: Sequence[float], runs: Sequence[Run], latencies: dict[str, Any], blocks_per_s: float
 ) -> dict[str, Any]:
-    before, after = verify
-    mean = (before + after) / 2
+    """*verify* has one reading more than there are runs: each run is told in the unit of the readings around it."""
+    before, after = verify[0], verify[-1]
+    units = [statistics.mean(around) for around in itertools.pairwise(verify)]
+    costs = [run.cpu_us_per_tx_and_node * unit / 1e6 for run, unit in zip(runs, units, strict=True)]
+    mean = statistics.mean(verify)
     median = _median_run(runs)
     limit = limit_tx_per_s(mean, plan.validators)
     return {
         "verify_per_s": round(mean),
-        "verify_per_s_before": round(before),
-        "verify_per_s_after": round(after),
+        "verify_per_s_readings": [round(reading) for reading in verify],
         "void": abs(before - after) > VERIFY_DRIFT_MAX * max(before, after),
         "cores": measure.cores(),
         "nodes": plan.validators,
         "limit_tx_per_s": round(limit, 1),
         "tx_per_s": median.tx_per_s,
         "ratio": round(median.tx_per_s / limit, 3),
-        "cpu_per_tx_verifies": round(_typical(runs, "cpu_us_per_tx_and_node") * mean / 1e6, 2),
+        "cpu_per_tx_verifies": round(statistics.median(costs), 2),
         "latency_ms": {
             rank: {name: books["latency_ms"][rank] for name, books in latencies.items()} for rank in ("p50", "p99")
         },
@@ -302,7 +305,10 @@ def _figures(
         "rss_mib": _typical(runs, "rss_mib"),
         "wire_bytes_per_tx": median.wire_bytes_per_tx,
         "duplicates_per_tx": median.duplicates_per_tx,
-        "runs": [dataclasses.asdict(run) for run in runs],
+        "runs": [
+            {**dataclasses.asdict(run), "cpu_per_tx_verifies": round(cost, 2)}
+            for run, cost in zip(runs, costs, strict=True)
+        ],
         "loads": latencies,
     }
 

@@ -1,5 +1,8 @@
 """Sending and following against nodes that decide what they are told to."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 import trio
 
@@ -19,6 +22,18 @@ def transfers(count: int) -> list[Signed]:
     return list(workload.signed(count, nonces=[0] * 20, valid_until_ms=2**50))
 
 
+@asynccontextmanager
+async def sending(*nodes: FakeNode) -> AsyncIterator[tuple[load.Sender, trio.Nursery]]:
+    """A sender to *nodes*, closed once all that ran in the nursery has ended: nothing may be under way then."""
+    sender = load.Sender(Ledger(), [node.url for node in nodes])
+    try:
+        async with trio.open_nursery() as nursery:
+            yield sender, nursery
+            nursery.cancel_scope.cancel()
+    finally:
+        await sender.close()
+
+
 async def until(condition: object) -> None:
     """Lets others run until *condition* () holds; at most five seconds."""
     assert callable(condition)
@@ -30,48 +45,39 @@ async def until(condition: object) -> None:
 async def test_transfers_go_to_all_nodes_in_turn_at_the_rate() -> None:
     chain = Chain()
     nodes = [FakeNode(chain) for _ in range(4)]
-    async with serving(*nodes), trio.open_nursery() as nursery:
-        ledger = Ledger()
-        sender = load.Sender(ledger, [node.url for node in nodes])
+    async with serving(*nodes), sending(*nodes) as (sender, nursery):
         started = trio.current_time()
         await load.at_rate(sender, nursery, iter(transfers(100)), 400)
         assert trio.current_time() - started >= 0.2
         await until(lambda: sum(len(node.pool) for node in nodes) == 100)
         assert all(node.pool for node in nodes)
-        await until(lambda: report(ledger)["accepted"] == 100)
-        await sender.close()
+        await until(lambda: report(sender.ledger)["accepted"] == 100)
 
 
 async def test_what_an_absent_node_was_sent_goes_to_another() -> None:
     chain = Chain()
     here, away = FakeNode(chain), FakeNode(chain, silent=True)
-    async with serving(here, away), trio.open_nursery() as nursery:
-        ledger = Ledger()
-        sender = load.Sender(ledger, [away.url, here.url])
+    async with serving(here, away), sending(away, here) as (sender, nursery):
+        ledger = sender.ledger
         [transfer] = transfers(1)
         ledger.send(transfer, due=0.0, now=trio.current_time() - 10, node=0)
         ledger.entries[transfer.id].accepted = True
         nursery.start_soon(sender.resend, nursery)
         await until(lambda: here.pool == [transfer.id])
         assert ledger.resent == 1
-        nursery.cancel_scope.cancel()
-        await sender.close()
 
 
 async def test_a_window_bounds_what_is_open() -> None:
     chain = Chain()
     node = FakeNode(chain)
-    async with serving(node), trio.open_nursery() as nursery:
-        ledger = Ledger()
-        sender = load.Sender(ledger, [node.url])
+    async with serving(node), sending(node) as (sender, nursery):
+        ledger = sender.ledger
         nursery.start_soon(load.up_to, sender, nursery, iter(transfers(300)), 100)
         await until(lambda: len(node.pool) == 100)
         assert ledger.open == 100
         ledger.block(Block(1, 1, tuple(node.pool), None), now=1.0)
         await until(lambda: len(node.pool) == 200)
         await until(lambda: report(ledger)["accepted"] == 200)
-        nursery.cancel_scope.cancel()
-        await sender.close()
 
 
 async def test_each_height_is_told_once_whoever_had_it_first() -> None:
