@@ -5,7 +5,7 @@ No I/O and no clock: the caller fetches light blocks and validator sets from any
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 from consensus.block import Commit, Header, LightBlock
@@ -21,8 +21,20 @@ CLOCK_DRIFT_MS = 10_000
 TOO_FAR = "light.too_far"
 """The code that says: not proved by what is trusted, but a height in between may be."""
 
+EXPIRED = "light.expired"
+"""The code that says: what is trusted is too old to prove anything; only a fresh root of trust helps."""
+
+FUTURE = "light.future"
+"""The code that says: the header is ahead of our clock; either may be wrong."""
+
 PIVOT = (9, 16)
 """Where, between a trusted height and one that is too far away to skip to, to try next."""
+
+STALE_HEARTBEATS = 2
+"""An idle chain makes a block each heartbeat; who shows nothing newer than two of them hides some, or stands still."""
+
+HEADERS_AT_ONCE = 20
+"""Headers asked for at once on the way back: what a node shows in one answer."""
 
 
 class BadLightBlock(Exception):
@@ -114,16 +126,9 @@ def verify_adjacent(
     *validators* are those of its height (`trusted.next_validators`), *next_validators* those of the one after; None
     says that they are the same. Neither is believed by itself: headers name them by hash.
     """
-    header = light_block.header
-    _check_header(trusted, light_block, now_ms, params)
-    height = trusted.height + 1
-    _require(header.height == height, "height", f"height {header.height}, expected {height}")
-    _require(header.last_block_id == trusted.block_id, "last_block_id", "is not built on the trusted block")
-    promised = header.validators_hash == trusted.next_validators.hash
-    _require(promised, "validators_hash", "is not the set that the trusted block names for this height")
-    _require_set(validators, header.validators_hash)
-    _check_quorum(light_block, validators)
-    return TrustedBlock.of(header, validators if next_validators is None else next_validators)
+    _check_clock(trusted, light_block.header, now_ms, params)
+    _check_adjacent(trusted, light_block, validators)
+    return TrustedBlock.of(light_block.header, validators if next_validators is None else next_validators)
 
 
 def verify_skipping(
@@ -139,15 +144,30 @@ def verify_skipping(
     More than a third of the power of `trusted.next_validators` must have signed, and more than two thirds of its own
     set. Raises BadLightBlock; code `TOO_FAR` says to try a height in between (`pivot`).
     """
+    _check_clock(trusted, light_block.header, now_ms, params)
+    check_signed(trusted, light_block, validators)
+    return TrustedBlock.of(light_block.header, validators if next_validators is None else next_validators)
+
+
+def check_signed(trusted: Trusted, light_block: LightBlock, validators: ValidatorSet) -> None:
+    """Whoever trusts *trusted* must believe *light_block*, of a later height, whatever the time. Raises BadLightBlock.
+
+    What `verify_skipping` checks but for clock and trusting period: it convicts as it convinces.
+    """
     header = light_block.header
     if header.height == trusted.height + 1:
-        return verify_adjacent(trusted, light_block, validators, next_validators, now_ms, params)
-    _check_header(trusted, light_block, now_ms, params)
+        _check_adjacent(trusted, light_block, validators)
+        return
+    _check_order(trusted, light_block)
     _require(header.height > trusted.height, "height", f"height {header.height} is not after {trusted.height}")
     _require_set(validators, header.validators_hash)
     _check_trust_level(trusted, light_block, validators)
     _check_quorum(light_block, validators)
-    return TrustedBlock.of(header, validators if next_validators is None else next_validators)
+
+
+def is_stale(header: Header, now_ms: int, params: Params) -> bool:
+    """Whether *header* is too old to be the latest of a chain that lives."""
+    return header.time_ms + STALE_HEARTBEATS * params.heartbeat_ms < now_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +179,32 @@ class Offer:
     next_validators: ValidatorSet | None
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A block that was believed on the way, and what was offered for it (None: it was trusted before)."""
+
+    trusted: Trusted
+    offer: Offer | None
+
+
 def follow(trusted: Trusted, height: int, now_ms: int, params: Params) -> Generator[int, Offer, TrustedBlock]:
+    """From *trusted* forward to *height*: `trace` for who needs only the end of the way."""
+    steps = yield from trace(trusted, height, now_ms, params)
+    end = steps[-1].trusted
+    assert isinstance(end, TrustedBlock), "a later height than the genesis"
+    return end
+
+
+def trace(trusted: Trusted, height: int, now_ms: int, params: Params) -> Generator[int, Offer, tuple[Step, ...]]:
     """From *trusted* forward to *height* in as few steps as the changes of the set allow.
 
-    A generator: it yields the height that it needs next, is sent the `Offer` for it, and returns the trusted block of
-    *height*. Offers that were too far are kept meanwhile, so each height is asked for once, at most 2 log₂ of the
-    distance are kept, and the steps come to an end, since a neighbour is never too far. Raises BadLightBlock.
+    A generator: it yields the height that it needs next, is sent the `Offer` for it, and returns the way: *trusted*
+    first, *height* last, each believed on the strength of the one before. Offers that were too far are kept meanwhile,
+    so each height is asked for once, at most 2 log₂ of the distance are kept, and the steps come to an end, since a
+    neighbour is never too far. Raises BadLightBlock.
     """
     _require(height > trusted.height, "height", f"height {height} is not after {trusted.height}")
+    way = [Step(trusted, None)]
     ahead: list[tuple[int, Offer]] = []
     wanted = height
     while True:
@@ -183,10 +221,29 @@ def follow(trusted: Trusted, height: int, now_ms: int, params: Params) -> Genera
                 raise
             wanted = pivot(trusted.height, wanted)
             continue
+        way.append(Step(trusted, offer))
         ahead.pop()
         if not ahead:
-            return trusted
+            return tuple(way)
         wanted = ahead[-1][0]
+
+
+def back(trusted: Header, height: int) -> Generator[range, Sequence[Header], Header]:
+    """From the believed header *trusted* back to that of *height*, along the chain of hashes.
+
+    A generator: it yields the heights that it needs next, descending, at most `HEADERS_AT_ONCE`, is sent their headers
+    in that order (as many as there are from the first on), and returns the last. What was sent is believed once the
+    next is asked for. Raises BadLightBlock.
+    """
+    _require(1 <= height <= trusted.height, "height", f"height {height} is not in 1…{trusted.height}")
+    while trusted.height > height:
+        lowest = max(height, trusted.height - HEADERS_AT_ONCE)
+        headers = yield range(trusted.height - 1, lowest - 1, -1)
+        _require(0 < len(headers) <= trusted.height - lowest, "height", "not the headers that were asked for")
+        for header in headers:
+            verify_backwards(trusted, header)
+            trusted = header
+    return trusted
 
 
 def verify_backwards(trusted: Header, header: Header) -> None:
@@ -204,15 +261,6 @@ def pivot(trusted_height: int, too_far_height: int) -> int:
     return trusted_height + max(1, distance * numerator // denominator)
 
 
-def diverges(primary: LightBlock, witness: LightBlock) -> bool:
-    """Whether a witness shows another block at the same height than the one we believed.
-
-    If both have a quorum, a third of the power signed twice: stop, and hand both on as proof of the attack.
-    """
-    assert primary.header.height == witness.header.height, (primary.header.height, witness.header.height)
-    return primary.header.id != witness.header.id
-
-
 def _require(holds: bool, what: str, text: str) -> None:
     if not holds:
         raise BadLightBlock(f"light.{what}", text)
@@ -227,21 +275,36 @@ def _require_set(validators: ValidatorSet, expected_hash: bytes) -> None:
     _require(once, "validators", "a validator stands in the set twice")
 
 
-def _check_header(trusted: Trusted, light_block: LightBlock, now_ms: int, params: Params) -> None:
-    header, commit = light_block.header, light_block.commit
+def _check_clock(trusted: Trusted, header: Header, now_ms: int, params: Params) -> None:
     expiry_ms = trusted.time_ms + params.trusting_period_ms
     _require(
         now_ms < expiry_ms,
         "expired",
         f"trust in height {trusted.height} ended at {expiry_ms} ms; a fresh invite is needed",
     )
+    latest_ms = now_ms + CLOCK_DRIFT_MS
+    _require(header.time_ms <= latest_ms, "future", f"time {header.time_ms} is in the future; check the clock")
+
+
+def _check_order(trusted: Trusted, light_block: LightBlock) -> None:
+    header, commit = light_block.header, light_block.commit
     same_chain = header.chain_id == trusted.chain_id
     _require(same_chain, "chain_id", f"chain {header.chain_id!r}, expected {trusted.chain_id!r}")
     after = header.time_ms > trusted.time_ms or (trusted.height == 0 and header.time_ms == trusted.time_ms)
     _require(after, "time", f"time {header.time_ms} is not after {trusted.time_ms}")
-    latest_ms = now_ms + CLOCK_DRIFT_MS
-    _require(header.time_ms <= latest_ms, "time", f"time {header.time_ms} is in the future; check the clock")
     _require(commit.height == header.height, "commit", "the commit is of another height")
+
+
+def _check_adjacent(trusted: Trusted, light_block: LightBlock, validators: ValidatorSet) -> None:
+    header = light_block.header
+    _check_order(trusted, light_block)
+    height = trusted.height + 1
+    _require(header.height == height, "height", f"height {header.height}, expected {height}")
+    _require(header.last_block_id == trusted.block_id, "last_block_id", "is not built on the trusted block")
+    promised = header.validators_hash == trusted.next_validators.hash
+    _require(promised, "validators_hash", "is not the set that the trusted block names for this height")
+    _require_set(validators, header.validators_hash)
+    _check_quorum(light_block, validators)
 
 
 def _check_quorum(light_block: LightBlock, validators: ValidatorSet) -> None:

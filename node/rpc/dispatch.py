@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 import trio
@@ -15,11 +15,18 @@ from node.metrics import RpcMetrics
 from node.rpc.errors import Internal, MethodNotFound, RpcError
 from node.rpc.methods import Method, collect
 from node.rpc.protocol import Broken, Call, failure, parse, success, to_json
-from node.rpc.transactions import COMMIT_WAIT_MS, Broadcast, TransactionMethods
+from node.rpc.transactions import COMMIT_WAIT_MS, Broadcast
 from node.store import StoreFailed
 
 _log = structlog.get_logger("rpc")
 _WAIT_MS = {"broadcast_tx_async": None, "broadcast_tx_sync": None, "broadcast_tx_commit": COMMIT_WAIT_MS}
+
+
+class Broadcaster(Protocol):
+    """Takes transactions in."""
+
+    async def broadcast(self, entries: Sequence[Broadcast]) -> Sequence[dict[str, Any] | RpcError]:
+        """The answers to *entries*, in order."""
 
 
 class Dispatcher:
@@ -28,7 +35,7 @@ class Dispatcher:
     def __init__(
         self,
         methods: Mapping[str, Method],
-        transactions: TransactionMethods,
+        transactions: Broadcaster,
         *,
         batch_calls_max: int,
         metrics: RpcMetrics,

@@ -6,25 +6,25 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
+from consensus.application import Application
 from node.rpc import errors
 from node.rpc.methods import Method
-from node.services import Services
 
 OPENRPC_VERSION = "1.3.2"
 
 
-def document(services: Services, methods: Mapping[str, Method]) -> dict[str, Any]:
+def document(app: Application, methods: Mapping[str, Method], *, title: str) -> dict[str, Any]:
     """The document that /openrpc.json serves; the application describes itself under ``x-application``."""
     return {
         "openrpc": OPENRPC_VERSION,
         "info": {
-            "title": f"Allting node of {services.chain_id}",
+            "title": title,
             "version": version("allting"),
             "description": "Integers are JSON integers, hashes lower-case hex, transactions base64.",
         },
         "methods": [_method(each) for each in methods.values()],
         "components": {"errors": {error.__name__: _error(error) for error in all_errors()}},
-        "x-application": services.app.describe(),
+        "x-application": app.describe(),
     }
 
 

@@ -126,6 +126,10 @@ class PrepareMethods:
         chain = self._services.store.chain_state()
         return max(self._services.now_ms(), 0 if chain is None else chain.time_ms) + VALID_MS
 
+
+class AssembleMethods:
+    """What needs no state: signatures onto a prepared body."""
+
     @method
     async def assemble_tx(self, body: Base64, signatures: list[SignatureText]) -> Any:
         """The transaction made of a prepared body and its signatures (one for each signer, in order), and its hash."""

@@ -8,17 +8,21 @@ from typing import Any
 
 import pytest
 
-from consensus.block import Commit, LightBlock, Signed
+from consensus.block import Commit, Header, LightBlock, Signed
 from consensus.light import (
     CLOCK_DRIFT_MS,
+    FUTURE,
+    HEADERS_AT_ONCE,
     BadLightBlock,
     Offer,
     Trusted,
     TrustedBlock,
     TrustedGenesis,
-    diverges,
+    back,
     follow,
+    is_stale,
     pivot,
+    trace,
     verify_adjacent,
     verify_backwards,
     verify_skipping,
@@ -144,7 +148,7 @@ def test_a_header_from_the_future_is_refused(chain: Chain) -> None:
     time_ms = chain.blocks[2].header.time_ms
     trusted = trusted_at(chain, 2)
     assert advance(chain, trusted, 3, now_ms=time_ms - CLOCK_DRIFT_MS).height == 3
-    assert code_of(lambda: advance(chain, trusted, 3, now_ms=time_ms - CLOCK_DRIFT_MS - 1)) == "light.time"
+    assert code_of(lambda: advance(chain, trusted, 3, now_ms=time_ms - CLOCK_DRIFT_MS - 1)) == FUTURE
 
 
 def with_header(light_block: LightBlock, **fields: Any) -> LightBlock:
@@ -411,10 +415,76 @@ def test_pivots_lie_between_and_come_to_an_end() -> None:
     assert height == 1
 
 
-def test_a_witness_that_shows_another_block_is_noticed(chain: Chain) -> None:
-    """At the same height."""
-    light_block = chain.light_block(3)
-    assert not diverges(light_block, chain.light_block(3, signers=[0, 1, 2]))
-    assert diverges(light_block, with_header(light_block, app_hash=OTHER))
-    with pytest.raises(AssertionError):
-        diverges(light_block, chain.light_block(4))
+def test_the_way_tells_what_was_believed_and_why(chain: Chain) -> None:
+    """The trusted block first, then each step with its offer."""
+    steps = trace(trusted_at(chain, 0), 10, now(chain), TINY)
+    way = _sent(steps, lambda at: Offer(chain.light_block(at), chain.validators_at(at), chain.validators_at(at + 1)))
+    assert (way[0].trusted, way[0].offer) == (trusted_at(chain, 0), None)
+    assert all(step.offer is not None for step in way[1:])
+    heights = [step.trusted.height for step in way]
+    assert heights == sorted(set(heights))
+    assert heights[-1] == 10
+
+
+def _sent(steps: Any, answer: Callable[[Any], Any]) -> Any:
+    """What the generator *steps* returns if each thing that it yields is answered so."""
+    wanted = next(steps)
+    while True:
+        try:
+            wanted = steps.send(answer(wanted))
+        except StopIteration as stop:
+            return stop.value
+
+
+@pytest.fixture(scope="module")
+def long_chain() -> Chain:
+    """Fifty blocks by one validator."""
+    chain = Chain((10,))
+    chain.extend(50)
+    return chain
+
+
+def headers(chain: Chain, heights: range) -> list[Header]:
+    """The headers of *heights* of *chain*."""
+    return [chain.blocks[height - 1].header for height in heights]
+
+
+@pytest.mark.parametrize("share", [1, 2, 20])
+def test_any_earlier_height_is_reached_by_hashes_alone(long_chain: Chain, share: int) -> None:
+    """In answers of bounded length, of which only a part may come."""
+    asked: list[range] = []
+
+    def answer(wanted: range) -> list[Header]:
+        asked.append(wanted)
+        return headers(long_chain, wanted)[:share]
+
+    top = long_chain.blocks[49].header
+    assert _sent(back(top, 3), answer) == long_chain.blocks[2].header
+    assert asked[0][0] == 49
+    assert asked[-1][-1] == 3
+    assert max(map(len, asked)) <= HEADERS_AT_ONCE
+    with pytest.raises(StopIteration) as stop:
+        next(back(top, 50))
+    assert stop.value.value == top
+
+
+def test_a_way_back_bears_no_lie(long_chain: Chain) -> None:
+    """No header that is not the parent, none too many, and not none."""
+    top = long_chain.blocks[49].header
+    for height in (0, 51):
+        assert code_of(lambda height=height: next(back(top, height))) == "light.height"  # type: ignore[misc]
+    for wrong, code in (
+        (headers(long_chain, range(48, 40, -1)), "light.last_block_id"),
+        (headers(long_chain, range(49, 20, -1)), "light.height"),
+        ([], "light.height"),
+    ):
+        steps = back(top, 35)
+        assert next(steps) == range(49, 34, -1)
+        assert code_of(lambda steps=steps, wrong=wrong: steps.send(wrong)) == code  # type: ignore[misc]
+
+
+def test_a_chain_that_shows_nothing_new_for_two_heartbeats_is_stale(chain: Chain) -> None:
+    """To the millisecond."""
+    header = chain.blocks[9].header
+    end = header.time_ms + 2 * TINY.heartbeat_ms
+    assert (is_stale(header, end, TINY), is_stale(header, end + 1, TINY)) == (False, True)

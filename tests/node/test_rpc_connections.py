@@ -19,7 +19,7 @@ from node.rpc import connections as connections_module
 from node.rpc.bodies import read_body
 from node.rpc.connections import Connections, PortInUse, listen
 from node.rpc.errors import TooLarge
-from node.rpc.server import LastWords
+from node.rpc.face import LastWords
 
 LIMIT = 10_000
 LARGE = b"x" * 8_000_000
