@@ -20,6 +20,7 @@ from node.consensus_driver import ConsensusDriver, Synced
 from node.consensus_gossip import ConsensusGossip
 from node.height import Candidate
 from node.mempool import Mempool
+from node.retention import BLOCKS
 from node.stopped import refused_decision
 from node.store import Store
 from node.sync_messages import (
@@ -107,6 +108,7 @@ class BlockSync:
                         self._take(peer.id, source, message)
                     case NoHeight(height):
                         if source.owes.pop(height, None) is not None:
+                            log.info("peer_lacks_height", peer=peer.id.hex(), height=height)
                             self._distrust(peer.id)
                     case Genesis():
                         raise BadMessage("a genesis file that nobody asked for", "bad_message.unasked")
@@ -117,7 +119,7 @@ class BlockSync:
             self._arrived.set()
 
     def _answer(self, height: int) -> SyncMessage:
-        if not 1 <= height <= self._store.height:
+        if not self._store.earliest[BLOCKS] <= height <= self._store.height:
             return NoHeight(height)
         return DecidedHeight(
             self._store.block(height), self._store.block_transactions(height), self._store.commit_of(height)[0]

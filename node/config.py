@@ -15,6 +15,7 @@ from typing import Any
 
 from node.files import write_atomically
 from node.log import FORMATS, LEVELS
+from node.retention import Keep, Retention
 from node.toml import BadToml, Document, value_toml
 
 CONFIG_BYTES_MAX = 2**20
@@ -146,13 +147,45 @@ class LogConfig:
     level: str = setting("info", "debug, info, warning or error.", one_of(*LEVELS))
 
 
+def _is_keep(value: str) -> str | None:
+    try:
+        Keep.parse(value)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreConfig:
-    """The database of the chain."""
+    """The database of the chain, and how much of the past it keeps.
+
+    The defaults are for a small machine that runs for years: accounts can be looked up for a year and a month (an idle
+    town makes 0.3 MB a day, a transaction adds about 1 KB), every state for a week (a transaction adds about 12 KB).
+    """
 
     map_bytes: int = setting(
         1024 * MIB, "Room of the database file (sparse) to begin with; it grows by itself.", between(16 * MIB, 2**46)
     )
+    keep_blocks: str = setting(
+        "400 days",
+        "Blocks with their transactions: all, or N days (block time, back from the latest block), or N heights. "
+        "Never less than evidence can rest on; nothing else is kept longer.",
+        _is_keep,
+    )
+    keep_results: str = setting("400 days", "What came of each transaction. Nothing below is kept longer.", _is_keep)
+    keep_events: str = setting("400 days", "The log of events.", _is_keep)
+    keep_index: str = setting("400 days", "Finding transactions by hash, address and event.", _is_keep)
+    keep_states: str = setting("7 days", "States of former heights: queries, proofs and export there.", _is_keep)
+
+    def retention(self) -> Retention:
+        """The same, as the pruner takes it."""
+        return Retention.of(
+            blocks=self.keep_blocks,
+            results=self.keep_results,
+            events=self.keep_events,
+            index=self.keep_index,
+            states=self.keep_states,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +227,7 @@ class Config:
         """The settings that TOML *text* gives. Raises BadConfig naming key and line."""
         document = Document(text, name=name, error=BadConfig)
         config: Config = _read(cls, document, document.data, ())
+        _check_retention(document, config.store)
         return config
 
     def render(self) -> str:
@@ -212,6 +246,20 @@ class Config:
     def write(self, path: Path) -> None:
         """*path* holds these settings."""
         write_atomically(path, self.render().encode())
+
+
+def _check_retention(document: Document, store: StoreConfig) -> None:
+    """Raises BadConfig where something would be kept longer than what it is found in: it can't be."""
+    for shorter, longer in (
+        ("keep_results", "keep_blocks"),
+        ("keep_events", "keep_results"),
+        ("keep_index", "keep_results"),
+        ("keep_states", "keep_blocks"),
+    ):
+        wanted, most = getattr(store, shorter), getattr(store, longer)
+        if Keep.parse(wanted).is_longer_than(Keep.parse(most)):
+            path = ("store", shorter if shorter in document.data.get("store", {}) else longer)
+            raise document.fault(path, f"{shorter} is {wanted}, but {longer} is {most}: keep the latter as long")
 
 
 def _render_setting(item: dataclasses.Field[Any], value: Any) -> list[str]:

@@ -28,6 +28,7 @@ from node.genesis import GenesisFile
 from node.heights import Heights
 from node.home import Home
 from node.mempool import Mempool, MempoolLimits
+from node.pruner import Pruner
 from node.signer import Signer
 from node.stopped import NodeStopped
 from node.store import Store
@@ -117,6 +118,7 @@ class Engine:
             gossip=self._gossip,
         )
         self._transactions = TransactionGossip(self.mempool)
+        self._pruner = Pruner(own.store, self.heights, own.config.store.retention())
         self.network = self._network(around)
         if own.wal.cut_bytes:
             log.warning("log_tail_cut", bytes=own.wal.cut_bytes)
@@ -128,6 +130,7 @@ class Engine:
             await nursery.start(self.driver.run)
             await nursery.start(self.network.run)
             await nursery.start(self._sync.run)
+            await nursery.start(self._pruner.run)
             task_status.started()
 
     def status(self) -> dict[str, Any]:

@@ -53,6 +53,11 @@ class Kind(enum.Enum):
     """20 bytes: a field of the event, or the sender of the transaction."""
 
 
+EVENT_KINDS = frozenset({Kind.ANY.value, Kind.MODULE.value})
+"""What the log is read by, in order; the other kinds are the index."""
+INDEX_KINDS = frozenset({Kind.EVENT.value, Kind.ADDRESS.value})
+
+
 def write_places(
     transaction: lmdb.Transaction[bytes],
     table: lmdb._Database,
@@ -61,6 +66,15 @@ def write_places(
     senders: Sequence[bytes | None],
 ) -> int:
     """The events of block *height* are indexed, and the *senders* of its transactions. Returns the number of puts."""
+    rows = place_rows(results, senders)
+    suffix = height.to_bytes(8, "big")
+    for space, places in sorted(rows.items()):
+        transaction.put(space + suffix, b"".join(places), db=table)
+    return len(rows)
+
+
+def place_rows(results: Sequence[Result], senders: Sequence[bytes | None]) -> dict[bytes, list[bytes]]:
+    """Under which beginnings of keys a block with these *results* and *senders* is found, and at which places."""
     rows: defaultdict[bytes, list[bytes]] = defaultdict(list)
     pack = _PLACE.pack
     for index, result in enumerate(results):
@@ -78,10 +92,7 @@ def write_places(
                         places = rows[_OF_ADDRESS + field]
                         if not places or places[-1] != place:  # a sender is in its own events, too
                             places.append(place)
-    suffix = height.to_bytes(8, "big")
-    for space, places in sorted(rows.items()):
-        transaction.put(space + suffix, b"".join(places), db=table)
-    return len(rows)
+    return rows
 
 
 def search(

@@ -49,6 +49,7 @@ class NodeCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """The current numbers."""
         yield from self._chain()
+        yield from self._store()
         yield from self._mempool()
         yield from self._peers()
 
@@ -58,7 +59,6 @@ class NodeCollector(Collector):
         chain = services.store.chain_state()
         yield _gauge("consensus_height", "The latest decided height.", services.store.height)
         yield _gauge("consensus_round", "The current round, -1 while waiting.", int(status.get("round", 0)))
-        yield _gauge("store_used_bytes", "Bytes of the chain's database.", services.store.used_bytes)
         yield _gauge("sync_catching_up", "1 while the node is behind its peers.", int(bool(status["catching_up"])))
         if chain is None:
             return
@@ -67,6 +67,16 @@ class NodeCollector(Collector):
         yield _gauge("consensus_latest_block_time_seconds", "Time of the latest block.", chain.time_ms / 1000)
         own = None if services.signer is None else chain.validators.by_address(services.signer.address)
         yield _gauge("consensus_validator_power", "This node's own power.", 0 if own is None else own.power)
+
+    def _store(self) -> Iterator[Metric]:
+        store = self._services.store
+        yield _gauge("store_used_bytes", "Bytes of the chain's database, free pages included.", store.used_bytes)
+        sizes = store.table_sizes()
+        rows = {table: size.rows for table, size in sizes.items()}
+        yield _gauges("store_table_rows", "Rows of a table of the database.", "table", rows)
+        used = {table: size.bytes for table, size in sizes.items()}
+        yield _gauges("store_table_bytes", "Bytes of its pages.", "table", used)
+        yield _gauges("store_earliest_height", "The lowest height that is kept.", "part", store.earliest)
 
     def _mempool(self) -> Iterator[Metric]:
         mempool = self._services.mempool
@@ -107,6 +117,14 @@ _CHANNEL_COUNTERS = (
 
 def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(f"allting_{name}", text, value=value)
+
+
+def _gauges(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
+    """A gauge family with one sample for each member of *values*."""
+    metric = GaugeMetricFamily(f"allting_{name}", text, labels=[label])
+    for key, value in values.items():
+        metric.add_metric([key], value)
+    return metric
 
 
 def _counter(name: str, text: str, value: float) -> Metric:

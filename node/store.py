@@ -7,7 +7,7 @@ in the meantime see the former height (see `node.store_environment`).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import lmdb
@@ -18,6 +18,7 @@ from consensus.chain import ChainState
 from consensus.jellyfish import TreeProof
 from consensus.params import Params
 from consensus.validators import ValidatorSet
+from node import retention
 from node.events import BEGINNING, LIMIT_MAX, PLACES, Cursor, Kind, events_after, search
 from node.state import VALUES, LatestValues, StateGone, StateHorizon, StoredState
 from node.state_nodes import hash_of
@@ -38,10 +39,11 @@ from node.store_blocks import (
     put_block,
     put_genesis,
 )
-from node.store_environment import MAP_BYTES, Environment, StoreFailed, StoreInUse
+from node.store_environment import MAP_BYTES, Environment, StoreFailed, StoreInUse, TableSize
+from node.store_forget import FORGET_ROWS_MAX, FORGETTABLE, Forgetting, oldest_key
 from node.store_prune import PRUNE_ENTRIES_MAX, Pruning
 
-__all__ = ["DecidedBlock", "StateGone", "Store", "StoreFailed", "StoreInUse", "StoredState", "TreePlan"]
+__all__ = ["DecidedBlock", "HeightGone", "StateGone", "Store", "StoreFailed", "StoreInUse", "StoredState", "TreePlan"]
 
 _TABLES = (
     META,
@@ -63,6 +65,17 @@ _TABLES = (
 _RESULTS_CACHED_MAX = 8
 
 
+class HeightGone(KeyError):
+    """A height that was decided and is not kept any more. A KeyError, as for a height that never was."""
+
+    def __init__(self, part: str, height: int, earliest: int) -> None:
+        super().__init__(f"height {height} is not kept: {part} begin at {earliest}")
+        self.part = part
+        """``blocks``, ``results``, ``events``, ``index`` or ``states``."""
+        self.earliest = earliest
+        """The lowest height that is kept of it."""
+
+
 class Store:
     """All that is decided. `height` is -1 in an empty store, 0 once the genesis is written."""
 
@@ -73,6 +86,14 @@ class Store:
         self._chain_state = self._blocks.chain_state()
         latest = -1 if self._chain_state is None else self._chain_state.height
         self._horizon = StateHorizon(int.from_bytes(self._blocks.meta(b"oldest_state") or b"", "big"), latest)
+        self._present = {
+            part: int.from_bytes(self._blocks.meta(oldest_key(part)) or b"\x01", "big") for part in FORGETTABLE
+        }
+        """The lowest height of each part that has not been deleted."""
+        self._earliest = dict(self._present)
+        """The lowest height of each part that is still read: never below `_present`."""
+        self.pins = retention.Pins()
+        """Heights that somebody reads just now: retention leaves them, and all after them, alone."""
         self._latest_values = LatestValues()
         self._trees = StateTrees(environment, self._horizon)
         self._recent_results: OrderedDict[int, tuple[Result, ...]] = OrderedDict()
@@ -105,9 +126,18 @@ class Store:
         return self._horizon.oldest
 
     @property
+    def earliest(self) -> dict[str, int]:
+        """The lowest height that is kept of each part (`node.retention.PARTS`)."""
+        return {**self._earliest, retention.STATES: self._horizon.oldest}
+
+    @property
     def used_bytes(self) -> int:
         """Bytes written to the disk, freed pages included."""
         return self._environment.used_bytes
+
+    def table_sizes(self) -> dict[str, TableSize]:
+        """Rows and bytes of each table. Their sum is less than `used_bytes` by what is free to be written again."""
+        return self._environment.table_sizes()
 
     # Writing
 
@@ -141,9 +171,9 @@ class Store:
     async def prune(self, below_height: int, *, entries_max: int = PRUNE_ENTRIES_MAX) -> bool:
         """State of heights under *below_height* is gone; True once nothing is left of it, else call again.
 
-        Blocks, results and indexes stay. Deletes about *entries_max* entries at most; never the latest state.
+        Deletes about *entries_max* entries at most; never the latest state, nor what is pinned.
         """
-        oldest = max(self._horizon.oldest, min(below_height, self.height))
+        oldest = max(self._horizon.oldest, min(below_height, self._forgettable))
         pruning = Pruning(self._environment, oldest, entries_max=entries_max)
         self._horizon.oldest = oldest  # before the first await: a reader must not meet a half-pruned state
         if self._inline:
@@ -151,6 +181,28 @@ class Store:
         else:
             await self._environment.write(pruning.writes)
         return pruning.is_complete
+
+    async def forget(self, below: Mapping[str, int], *, rows_max: int = FORGET_ROWS_MAX) -> bool:
+        """Blocks, results, events and index under the heights *below* are gone; True once nothing is left of them.
+
+        Deletes about *rows_max* rows at most, whole heights; never the latest, nor what is pinned.
+        """
+        for part in FORGETTABLE:
+            # Before the first await: a reader must not meet half a height.
+            self._earliest[part] = max(self._earliest[part], min(below[part], self._forgettable))
+        forgetting = Forgetting(self._environment, self._present, self._earliest, rows_max=rows_max)
+        if self._inline:
+            self._environment.write_inline(forgetting.writes)
+        else:
+            await self._environment.write(forgetting.writes)
+        self._present = forgetting.reached
+        return forgetting.is_complete
+
+    @property
+    def _forgettable(self) -> int:
+        """The lowest height that must stay now."""
+        pinned = self.pins.lowest
+        return self.height if pinned is None else min(self.height, pinned)
 
     def _check_next(self, decided: DecidedBlock) -> None:
         height = decided.block.header.height
@@ -192,20 +244,32 @@ class Store:
             raise KeyError("the genesis is not written")
         return genesis
 
+    def _check_kept(self, part: str, height: int) -> None:
+        """Raises HeightGone if *height* lies under what is kept of *part*."""
+        if 1 <= height < self._earliest[part]:
+            raise HeightGone(part, height, self._earliest[part])
+
     def block(self, height: int) -> Block:
-        """The block at *height*, without bodies. Raises KeyError where none is stored, as all reads by height do."""
+        """The block at *height*, without bodies.
+
+        Raises KeyError where none is stored, as all reads by height do; HeightGone where it is kept no more.
+        """
+        self._check_kept(retention.BLOCKS, height)
         return self._blocks.block(height)
 
     def header(self, height: int) -> Header:
         """The header at *height*."""
+        self._check_kept(retention.BLOCKS, height)
         return self._blocks.header(height)
 
     def block_transactions(self, height: int) -> tuple[bytes, ...]:
         """The complete bytes of the transactions at *height*, in order."""
+        self._check_kept(retention.BLOCKS, height)
         return self._blocks.transactions(height)
 
     def results(self, height: int) -> tuple[Result, ...]:
         """The results at *height*: ``begin``, each transaction, ``end``."""
+        self._check_kept(retention.RESULTS, height)
         found = self._recent_results.get(height)
         if found is None:
             found = self._blocks.results(height)
@@ -214,6 +278,7 @@ class Store:
 
     def commit_of(self, height: int) -> tuple[Commit, bool]:
         """The commit for *height*, and whether it is the canonical one, which the next block brought."""
+        self._check_kept(retention.BLOCKS, height)
         return self._blocks.commit(height)
 
     def validators_at(self, height: int) -> ValidatorSet:
@@ -225,21 +290,25 @@ class Store:
             return chain.last_validators
         if height > self.height:
             raise KeyError(f"height {height} is not decided")
+        self._check_kept(retention.BLOCKS, height)
         return self._blocks.validators(height)
 
     def params_at(self, height: int) -> Params:
         """The parameters in force at *height*, up to the next one."""
         if height > self.height + 1:
             raise KeyError(f"height {height} is not decided")
+        self._check_kept(retention.BLOCKS, height)
         return self._blocks.params(height)
 
     def height_of_block_id(self, block_id: bytes) -> int | None:
-        """The height of a decided block, None if there is no such block."""
-        return self._blocks.height_of(block_id)
+        """The height of a decided block, None if there is no such block, or no more."""
+        height = self._blocks.height_of(block_id)
+        return height if height is None or height >= self._earliest[retention.BLOCKS] else None
 
     def find_transaction(self, id_: bytes) -> tuple[int, int] | None:
-        """Height and index (from 0) of a decided transaction, None if there is none."""
-        return self._blocks.find_transaction(id_)
+        """Height and index (from 0) of a decided transaction, None if there is none, or no more."""
+        found = self._blocks.find_transaction(id_)
+        return found if found is None or found[0] >= self._earliest[retention.INDEX] else None
 
     # The state
 
@@ -269,7 +338,7 @@ class Store:
     def module_roots(self, height: int) -> tuple[ModuleRoot, ...]:
         """Leaves of the application hash after *height*, sorted by name. Raises KeyError; at height 0, StateGone."""
         if height > 0:
-            return self._blocks.block(height).module_roots
+            return self.block(height).module_roots
         return tuple(ModuleRoot(name, hash_of(root)) for name, root in self._trees.references(height).items())
 
     # Events
@@ -277,11 +346,25 @@ class Store:
     def events_after(
         self, cursor: Cursor = BEGINNING, *, limit: int = LIMIT_MAX, module: str | None = None
     ) -> list[tuple[Cursor, Event]]:
-        """At most *limit* events after *cursor*, in order; only those of *module*, if given."""
+        """At most *limit* events after *cursor*, in order; only those of *module*, if given.
+
+        From `BEGINNING`, those that are kept; from any other cursor, raises HeightGone if some after it may be gone.
+        """
+        earliest = self._earliest[retention.EVENTS]
+        if cursor.height < earliest and cursor != BEGINNING:
+            raise HeightGone(retention.EVENTS, cursor.height, earliest)
+        cursor = max(cursor, Cursor(earliest, 0, -1))
         return events_after(self._environment, self.results, cursor, limit=limit, module=module)
 
     def search(
         self, kind: Kind, key: bytes, *, after: Cursor | None = None, limit: int = 100, newest_first: bool = False
     ) -> list[Cursor]:
-        """At most *limit* places of *key* beyond *after*, ascending, or descending with *newest_first*."""
-        return search(self._environment, kind, key, after=after, limit=limit, newest_first=newest_first)
+        """At most *limit* places of *key* beyond *after*, ascending, or descending with *newest_first*.
+
+        Only those that the index still leads to.
+        """
+        first = Cursor(self._earliest[retention.INDEX], 0, -1)
+        if not newest_first:
+            after = first if after is None else max(after, first)
+        found = search(self._environment, kind, key, after=after, limit=limit, newest_first=newest_first)
+        return [place for place in found if place > first]

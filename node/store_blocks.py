@@ -6,7 +6,7 @@ commit replaces our own when the next block brings it, sets and parameters are w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -96,7 +96,7 @@ def put_block(
             yield
     senders = decided.senders
     if senders is None:
-        senders = tuple([_sender(raw) for raw in decided.transactions])
+        senders = senders_of(decided.transactions)
         yield
     write_places(transaction, environment.table(PLACES), block.header.height, decided.results, senders)
     yield
@@ -170,7 +170,7 @@ class Blocks:
         )
 
     def meta(self, key: bytes) -> bytes | None:
-        """A single fact: ``format``, ``genesis``, ``oldest_state``."""
+        """A single fact: ``format``, ``genesis``, ``oldest_state``, ``oldest_blocks``, …"""
         return self._environment.get(META, key)
 
     def _row(self, table: str, height: int) -> bytes:
@@ -206,6 +206,11 @@ def _put_chain_state(
 
 def _commit_row(commit: Commit, *, canonical: bool) -> bytes:
     return encode((canonical, shape_of(Commit).to_wire(commit)))
+
+
+def senders_of(transactions: Sequence[bytes]) -> tuple[bytes | None, ...]:
+    """The senders of decided *transactions*, from their bytes."""
+    return tuple([_sender(raw) for raw in transactions])
 
 
 def _sender(raw: bytes) -> bytes | None:

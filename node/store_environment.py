@@ -153,6 +153,15 @@ class Environment:
         """Bytes of the file that have been written, freed pages included."""
         return (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
 
+    def table_sizes(self) -> dict[str, TableSize]:
+        """Rows and bytes of each table, in the latest commit."""
+        sizes = {}
+        for name, table in self._tables.items():
+            found = self._snapshot.stat(table)
+            pages = found["branch_pages"] + found["leaf_pages"] + found["overflow_pages"]
+            sizes[name] = TableSize(found["entries"], pages * found["psize"])
+        return sizes
+
     @property
     def map_bytes(self) -> int:
         """Present size of the map."""
@@ -190,6 +199,15 @@ class Environment:
 
     def _does_not_fit(self) -> StoreFailed:
         return StoreFailed(f"{self.path}: one block does not fit in a map that grew {_GROWTHS_MAX} times")
+
+
+@dataclass(frozen=True, slots=True)
+class TableSize:
+    """What a table holds."""
+
+    rows: int
+    bytes: int
+    """Of its pages."""
 
 
 @dataclass(slots=True)

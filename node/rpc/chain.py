@@ -10,17 +10,28 @@ import trio
 from consensus import merkle
 from consensus.transaction import Transaction
 from node.events import Cursor, Kind
+from node.retention import BLOCKS, INDEX
 from node.rpc import shapes
-from node.rpc.errors import InvalidParams, NotFound, Pending
+from node.rpc.errors import InvalidParams, NotFound, Pending, Pruned
 from node.rpc.methods import method
 from node.rpc.parameters import AddressText, CursorJson, Flag, HashText, Height, Integer, Limit, Text
 from node.services import Services
+from node.store import HeightGone
 
 T = TypeVar("T")
 
 PER_PAGE_MAX = 100
 RESULTS_BEFORE_YIELD = 64
 """Results shown between two yields to the loop: a few milliseconds."""
+
+
+def pruned(part: str, height: int, earliest: int) -> Pruned:
+    """The answer about a *height* below what this node keeps of *part*."""
+    return Pruned(
+        f"height {height} is kept here no more: {part} begin at {earliest}. Ask a node that keeps more",
+        kept=part,
+        earliest_height=earliest,
+    )
 
 
 class ChainMethods:
@@ -41,9 +52,11 @@ class ChainMethods:
         return chosen
 
     def stored(self, read: Callable[[int], T], height: int) -> T:
-        """What *read* gives for a stored *height*; NotFound where it is not kept."""
+        """What *read* gives for a stored *height*; Pruned where it is kept no more, NotFound where it never was."""
         try:
             return read(height)
+        except HeightGone as gone:
+            raise pruned(gone.part, height, gone.earliest) from None
         except KeyError:
             raise NotFound(f"height {height} is not kept by this node") from None
 
@@ -85,7 +98,7 @@ class ChainMethods:
     async def blockchain(self, min_height: Height | None = None, max_height: Height | None = None) -> Any:
         """Headers from *max_height* (the latest) down to *min_height*, at most 20."""
         newest = min(self._store.height, self._store.height if max_height is None else max_height)
-        oldest = max(1, newest - 19, min_height or 1)
+        oldest = max(self._store.earliest[BLOCKS], newest - 19, min_height or 1)
         headers = [self.stored(self._store.header, height) for height in range(newest, oldest - 1, -1)]
         return {"last_height": self._store.height, "headers": [shapes.header_json(header) for header in headers]}
 
@@ -168,12 +181,18 @@ class ChainMethods:
     def _absent(self, hash_: bytes) -> Exception:
         if self._services.mempool.get(hash_) is not None:
             return Pending("the transaction waits in the mempool", hash=hash_.hex())
-        return NotFound(f"the transaction {hash_.hex()} is neither on the chain nor waiting here", hash=hash_.hex())
+        earliest = self._store.earliest[INDEX]
+        older = "" if earliest == 1 else f"; those of heights below {earliest} are not found here any more"
+        return NotFound(
+            f"the transaction {hash_.hex()} is neither on the chain nor waiting here{older}",
+            hash=hash_.hex(),
+            earliest_height=earliest,
+        )
 
     def transaction(self, height: int, index: int) -> dict[str, Any]:
         """The transaction at *index* (from 0) of a stored block, with its result."""
         app = self._services.app
-        raw = self._store.block_transactions(height)[index]
+        raw = self.stored(self._store.block_transactions, height)[index]
         return {
             "height": height,
             "index": index,
@@ -201,5 +220,6 @@ class ChainMethods:
                 found[height, position] = self.transaction(height, position - 1)
         return {
             "transactions": list(found.values()),
+            "earliest_height": self._store.earliest[INDEX],
             "next": list(places[-1]) if len(places) == min(limit, PER_PAGE_MAX) else None,
         }

@@ -94,6 +94,12 @@ class Pending(RpcError):
     number, code_default, http_status = -32011, "rpc.pending", 404
 
 
+class Pruned(RpcError):
+    """The height was decided, and is kept here no more; ``data`` says of what, and from where on it is."""
+
+    number, code_default, http_status = -32012, "rpc.pruned", 410
+
+
 class QueryFailed(RpcError):
     """The application refused a query; ``data.code`` is its own code."""
 

@@ -8,9 +8,11 @@ import trio
 
 from node.events import BEGINNING, Cursor
 from node.rpc import shapes
+from node.rpc.chain import pruned
 from node.rpc.methods import method
 from node.rpc.parameters import CursorJson, Limit, Text, WaitMs
 from node.services import Services
+from node.store import HeightGone
 
 
 class EventMethods:
@@ -26,7 +28,7 @@ class EventMethods:
         """Events after a cursor ``[height, transaction, number]``, oldest first; waits up to *wait_ms* for the first.
 
         ``transaction`` is 0 for ``begin``, i for the block's i-th transaction, and the last for ``end``. Ask again with
-        ``next``; a cursor stays valid for as long as the node keeps that height.
+        ``next``; a cursor stays valid for as long as the node keeps that height (``rpc.pruned`` says from where on).
         """
         with trio.move_on_after(wait_ms / 1000):
             found, next_ = await self.wait_for(Cursor(*after), limit=limit, module=module)
@@ -45,7 +47,10 @@ class EventMethods:
 
     def read(self, after: Cursor, *, limit: int, module: str | None) -> tuple[list[Any], Cursor]:
         """At most *limit* events after the cursor, and the cursor to go on from."""
-        rows = self._services.store.events_after(after, limit=limit, module=module)
+        try:
+            rows = self._services.store.events_after(after, limit=limit, module=module)
+        except HeightGone as gone:
+            raise pruned(gone.part, after.height, gone.earliest) from None
         app = self._services.app
         found = [{"cursor": list(cursor), "event": shapes.event_json(app, event)} for cursor, event in rows]
         return found, (rows[-1][0] if rows else after)

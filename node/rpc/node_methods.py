@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from consensus.address import to_text
+from node.retention import BLOCKS, EVENTS, INDEX, RESULTS, STATES
 from node.rpc import shapes
 from node.rpc.methods import method
 from node.rpc.parameters import Limit
@@ -13,6 +14,7 @@ from node.services import Services
 
 PROTOCOL_VERSION = 1
 UNCONFIRMED_MAX = 100
+_NAMES = {BLOCKS: "block", RESULTS: "results", EVENTS: "events", INDEX: "index", STATES: "state"}
 
 
 class NodeMethods:
@@ -53,6 +55,7 @@ class NodeMethods:
             "latest_block_hash": "" if chain is None else chain.block_id.hex(),
             "latest_app_hash": "" if chain is None else chain.app_hash.hex(),
             "latest_block_time_ms": 0 if chain is None else chain.time_ms,
+            **{f"earliest_{_NAMES[part]}_height": height for part, height in services.store.earliest.items()},
             "catching_up": bool(status["catching_up"]),
             "peers": len(services.network.peers),
         }

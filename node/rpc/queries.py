@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from consensus.application import ProofTarget, QueryRefused
+from node.retention import STATES
 from node.rpc import shapes
-from node.rpc.chain import ChainMethods
-from node.rpc.errors import NotFound, QueryFailed
+from node.rpc.chain import ChainMethods, pruned
+from node.rpc.errors import NotFound, QueryFailed, RpcError
 from node.rpc.methods import method
 from node.rpc.parameters import Flag, Height, JsonObject, Text
 from node.services import Services
@@ -42,8 +43,12 @@ class QueryMethods:
         except QueryRefused as error:
             raise QueryFailed(str(error), error.code) from None
         except StateGone as error:
-            raise NotFound(str(error)) from None
+            raise self._gone(chosen, error) from None
         return found
+
+    def _gone(self, height: int, error: StateGone) -> RpcError:
+        earliest = self._services.store.earliest[STATES]
+        return pruned(STATES, height, earliest) if height < earliest else NotFound(str(error))
 
     def _moment(self, height: int | None, prove: bool) -> tuple[int, int]:
         """The height to answer at, and its block time. Height 0 (genesis) has no header to prove anything by."""

@@ -310,6 +310,19 @@ async def test_whoever_asks_gets_genesis_and_heights_as_far_as_they_are_here(
         assert asker.peer.told(DecidedHeight)[0].block == block
 
 
+async def test_a_height_that_is_kept_no_more_is_not_there(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with Bench(tmp_path / "own", own=None).running() as bench:
+        link = bench.meets(1)
+        for number in range(3):
+            await bench.decides(link, transaction(number, key=number))
+        await bench.store.forget({**bench.store.earliest, "blocks": 2, "results": 2, "events": 2, "index": 2})
+        asker = bench.meets(2)
+        asker.peer.says(WantHeight(1), WantHeight(2))
+        await settled()
+        assert asker.peer.told(NoHeight) == [NoHeight(1)]
+        assert [answer.block.header.height for answer in asker.peer.told(DecidedHeight)] == [2]
+
+
 async def _stops(bench: Bench, chain: Chain) -> str:
     """The reason with which the node stops while it syncs."""
     with pytest.raises(ExceptionGroup) as stopped:  # noqa: PT012

@@ -18,6 +18,7 @@ PROMISED = {
     "TooSlow": (-32005, "rpc.too_slow", 408),
     "NotFound": (-32010, "rpc.not_found", 404),
     "Pending": (-32011, "rpc.pending", 404),
+    "Pruned": (-32012, "rpc.pruned", 410),
     "QueryFailed": (-32020, "query.refused", 400),
     "TransactionRefused": (-32021, "tx.refused", 400),
     "TimedOut": (-32030, "rpc.timed_out", 504),
