@@ -1,0 +1,68 @@
+"""Eventual delivery: a node supplies what a peer lacks, as gossip and block sync do; the network may still lose it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devnet.sim.core_messages import Body, Proposed, Synced
+
+if TYPE_CHECKING:
+    from devnet.sim.core_node import Node
+    from devnet.sim.core_world import World
+
+SYNC_BLOCKS = 4
+"""Decided blocks that a peer is given at a time."""
+VOTES_INSTEAD_SHARE = 0.5
+"""Of the times that a peer one height behind is given the precommits as votes, as if it had heard them late."""
+
+
+def supply(world: World, node: Node, peer: Node) -> None:
+    """*peer* is sent what *node* has and it lacks."""
+    if peer is node or not peer.running or (node.liar is not None and "silence" in node.liar.tricks):
+        return
+    if node.height > peer.height:
+        _supply_decided(world, node, peer)
+    elif node.height == peer.height and node.compared.get(peer.number) != (node.version, peer.version):
+        versions = (node.version, peer.version)
+        if not _supply_current(world, node, peer):
+            node.compared[peer.number] = versions
+
+
+def _supply_decided(world: World, node: Node, peer: Node) -> None:
+    first = peer.height
+    block, votes = node.chain[first - 1]
+    if node.height == first + 1 and world.chance(VOTES_INSTEAD_SHARE):
+        if block.id in peer.wanted:
+            world.send(node, peer, Body(block))
+        for vote in votes:
+            world.send(node, peer, vote)
+        return
+    for decided, its_votes in node.chain[first - 1 : first - 1 + SYNC_BLOCKS]:
+        world.send(node, peer, Synced(decided, its_votes))
+
+
+def _supply_current(world: World, node: Node, peer: Node) -> bool:
+    """Whether *peer* lacked anything."""
+    lacked = False
+    for proposal in list(node.proposals.values()):
+        if peer.wants_proposal(proposal):
+            block = world.blocks[proposal.block_id]
+            world.send(node, peer, Proposed(proposal, block, _gives(node, block.id)))
+            lacked = True
+    for block_id in [*peer.headers, *peer.wanted]:
+        if block_id not in peer.blocks and _gives(node, block_id):
+            world.send(node, peer, Body(node.blocks[block_id]))
+            lacked = True
+    tally, theirs = peer.machine.tally, peer.votes
+    for key, vote in node.votes.items():
+        if key in theirs and vote.round <= tally.round:
+            continue
+        if tally.wants(vote) and node.machine.tally.keeps(vote.validator, vote.round):
+            world.send(node, peer, vote)
+            lacked = True
+    return lacked
+
+
+def _gives(node: Node, block_id: bytes) -> bool:
+    withheld = node.liar is not None and block_id in node.liar.withheld
+    return block_id in node.blocks and not withheld

@@ -1,0 +1,141 @@
+"""What a seed draws before its world begins: who takes part, who lies and how, and which faults there are."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from devnet.sim.core_chain import POWER_MAX
+
+NETWORK_FAULTS = ("loss", "duplicate", "delay")
+"""Of each message."""
+NEMESIS_FAULTS = (
+    "split",
+    "asymmetric",
+    "swizzle",
+    "silence",
+    "pause",
+    "slow",
+    "skew",
+    "drift",
+    "power_cut",
+    "join",
+    "leave",
+)
+"""Done to links and nodes now and then (`core_nemesis`)."""
+NODE_FAULTS = ("crash", "build_failure", "set_change")
+TRICKS = (
+    "two_proposals",
+    "two_votes",
+    "amnesia",
+    "withheld_proposal",
+    "partial_proposal",
+    "withheld_bodies",
+    "invalid_block",
+    "late_votes",
+    "early_votes",
+    "votes_of_strangers",
+    "false_heights",
+    "silence",
+)
+"""What a liar may do (`core_liars`); twins are two honest nodes with one key."""
+TWINS = "twins"
+
+FAULTS = frozenset(
+    {
+        *NETWORK_FAULTS,
+        "reordering",
+        *NEMESIS_FAULTS,
+        "untimely",
+        "build_failure",
+        "idle",
+        "crash: idle",
+        "crash: before the log was synced",
+        "crash: signed, not synced",
+        "crash: synced, not spoken",
+        "crash: half spoken",
+        "crash: before the commit",
+        "crash: after the commit",
+        "crash: logged inputs lost",
+        "set: joins",
+        "set: leaves",
+        "set: power changes",
+        *(f"liar: {trick}" for trick in (*TRICKS, TWINS)),
+        "liar: caught",
+    }
+)
+"""All that must occur in a long run."""
+
+SIZES = (1, 2, 3, 4, 4, 4, 4, 5, 5, 6, 7, 7)
+RESERVES_MAX = 2
+CHAOS_MS_MAX = 12_000
+HEIGHTS = 20
+"""A world lasts at least so long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a world is made of."""
+
+    powers: tuple[int, ...]
+    """Of the first validators."""
+    reserves: int = 0
+    """Full nodes, which may become validators."""
+    liars: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    """Number of the node → its tricks."""
+    faults: frozenset[str] = frozenset()
+    loss: float = 0.0
+    duplicate: float = 0.0
+    delay_ms_max: int = 0
+    """Of messages that are delayed; the others take at most `core_world.CALM_DELAY_MS`."""
+    crash: float = 0.0
+    """Share of the times a node speaks or commits at which it crashes."""
+    build_failure: float = 0.0
+    load: float = 1.0
+    """Share of heights at which a node has something to decide at once; else the heartbeat comes."""
+    set_change: float = 0.0
+    """Share of blocks that change the set."""
+    last_sign_state: bool = True
+    """Whether nodes keep one beside the log; without it the log alone protects."""
+    chaos_ms: int = CHAOS_MS_MAX
+    """Faults end after this time, or once `chaos_heights` are decided."""
+    chaos_heights: int = HEIGHTS - 2
+
+    @classmethod
+    def drawn_by(cls, dice: random.Random) -> Plan:
+        """A random subset of everything, of random strength (swarm testing)."""
+        size = dice.choice(SIZES)
+        powers = tuple(dice.randint(1, POWER_MAX) for _ in range(size))
+        faults = frozenset(name for name in (*NETWORK_FAULTS, *NEMESIS_FAULTS, *NODE_FAULTS) if dice.random() < 0.35)
+        return cls(
+            powers=powers,
+            reserves=dice.randint(0, RESERVES_MAX),
+            liars=_drawn_liars(dice, powers),
+            faults=faults,
+            loss=dice.choice((0.02, 0.1, 0.3)) if "loss" in faults else 0.0,
+            duplicate=dice.choice((0.05, 0.3)) if "duplicate" in faults else 0.0,
+            delay_ms_max=dice.choice((100, 250, 600)) if "delay" in faults else 0,
+            crash=dice.choice((0.005, 0.02, 0.06)) if "crash" in faults else 0.0,
+            build_failure=dice.choice((0.1, 0.4)) if "build_failure" in faults else 0.0,
+            load=dice.choice((1.0, 1.0, 0.7, 0.2)),
+            set_change=dice.choice((0.2, 0.6)) if "set_change" in faults else 0.0,
+            last_sign_state=dice.random() < 0.5,
+            chaos_ms=dice.randint(CHAOS_MS_MAX // 4, CHAOS_MS_MAX),
+        )
+
+
+def _drawn_liars(dice: random.Random, powers: tuple[int, ...]) -> dict[int, frozenset[str]]:
+    """Some validators below 1/3 of the power, each with a few tricks or a twin; in a third of the worlds nobody."""
+    liars: dict[int, frozenset[str]] = {}
+    if dice.random() < 0.33:
+        return liars
+    numbers = list(range(len(powers)))
+    dice.shuffle(numbers)
+    lying = 0
+    for number in numbers:
+        if 3 * (lying + powers[number]) < sum(powers):
+            lying += powers[number]
+            tricks = (TWINS,) if dice.random() < 0.2 else dice.sample(TRICKS, dice.randint(1, 4))
+            liars[number] = frozenset(tricks)
+    return liars

@@ -1,0 +1,87 @@
+"""Core worlds: one block for all whatever happens, a further height for all after healing, and a checker that looks."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from devnet.sim import core
+from devnet.sim.core_plan import HEIGHTS, TWINS, Plan
+from devnet.sim.core_world import World
+from devnet.sim.outcome import Broken
+from devnet.sim.seeds import kept
+
+SEEDS = range(60)
+FAILED = kept(Path(__file__).parent / "failed_seeds.txt")
+
+
+def world(plan: Plan, seed: int = 1) -> World:
+    return World(plan, random.Random(seed))
+
+
+@pytest.mark.parametrize("first", range(0, len(SEEDS), 15))
+def test_correct_nodes_decide_one_chain_through_faults_and_liars_and_all_go_on_after_healing(first: int) -> None:
+    for seed in SEEDS[first : first + 15]:
+        outcome = core.run(seed)
+        assert outcome.violation is None, f"allting devnet sim --seeds {seed} --trace"
+        assert outcome.heights >= HEIGHTS
+
+
+@pytest.mark.parametrize("seed", FAILED)
+def test_what_failed_once_holds_now(seed: int) -> None:
+    assert core.run(seed).violation is None
+
+
+def test_calm_world_decides_in_round_0() -> None:
+    calm = world(Plan(powers=(1, 2, 3, 4), reserves=1))
+    calm.run()
+    assert calm.bottom >= HEIGHTS
+    assert not calm.rounds
+    assert set(calm.faults) <= {"reordering"}
+
+
+def test_lonely_validator_decides_alone() -> None:
+    lonely = world(Plan(powers=(7,)))
+    lonely.run()
+    assert lonely.bottom >= HEIGHTS
+
+
+def twins_on_both_sides(liars: int, seed: int) -> World:
+    """Four equal validators, *liars* of them twins with one on each side of a split; the honest ones on both sides."""
+    split = world(Plan(powers=(10, 10, 10, 10), liars={number: frozenset({TWINS}) for number in range(liars)}), seed)
+    sides = [node.number % 2 if node.honest else int("'" in node.name) for node in split.nodes]
+    split.cut = {(a, b) for a, left in enumerate(sides) for b, right in enumerate(sides) if left != right}
+    return split
+
+
+def test_checker_sees_the_fork_that_more_than_a_third_of_liars_can_make() -> None:
+    with pytest.raises(Broken, match="fork"):
+        twins_on_both_sides(2, seed=0).chaos()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_fewer_liars_cannot_fork_in_the_same_split(seed: int) -> None:
+    split = twins_on_both_sides(1, seed)
+    split.run()
+    assert split.bottom >= HEIGHTS
+
+
+def test_same_seed_gives_the_same_hash_in_processes_with_different_hash_seeds() -> None:
+    program = "from devnet.sim import core\nfor seed in range(6): print(core.run(seed))"
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    ]
+    assert told[0] == told[1]
+    assert told[0].count("hash=") == 6
