@@ -22,6 +22,7 @@ from node.block_sync import BlockSync
 from node.config import Config
 from node.consensus_driver import ConsensusDriver
 from node.consensus_gossip import ConsensusGossip
+from node.disk import DISK, Disk
 from node.execution import Executor
 from node.files import write_atomically
 from node.genesis import GenesisFile
@@ -63,6 +64,7 @@ class Surroundings:
     transport: Transport = field(default_factory=TcpTransport)
     now_ms: Callable[[], int] = wall_clock_ms
     dice: random.Random = field(default_factory=random.SystemRandom)
+    disk: Disk = DISK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,8 +165,8 @@ class Engine:
         book_file = own.home.addresses
         book = AddressBook(
             dice=around.dice,
-            save=lambda data: write_atomically(book_file, data),
-            saved=book_file.read_bytes() if book_file.exists() else b"",
+            save=lambda data: write_atomically(book_file, data, disk=around.disk),
+            saved=around.disk.read(book_file) if around.disk.exists(book_file) else b"",
         )
         for seed in p2p.seeds:
             book.add(PeerAddress.parse(seed), source="seed")

@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
+
+from node.disk import DISK, Disk
 
 PRIVATE_MODE = 0o600
 PUBLIC_MODE = 0o644
 
 
-def write_atomically(path: Path, data: bytes, *, mode: int = PUBLIC_MODE, replace: bool = True) -> None:
+def write_atomically(
+    path: Path, data: bytes, *, mode: int = PUBLIC_MODE, replace: bool = True, disk: Disk = DISK
+) -> None:
     """*path* holds *data*, durably, with permissions *mode*; a crash leaves the old file or the new one.
 
-    Raises FileExistsError if *replace* is False and something stands there (of two writers one wins).
+    Raises FileExistsError if *replace* is False and something stands there (of two writers one wins), DiskFailed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    label = f"{path.name}.new"
     beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)  # the umask may have taken bits away
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
+        with disk.create(beside, mode=mode, label=label) as file:
+            file.write(data, 0)
+            file.sync()
         if replace:
-            os.replace(beside, path)
+            disk.replace(beside, path)
         else:
-            os.link(beside, path)
-    finally:
+            disk.link(beside, path)
+    except BaseException:
         beside.unlink(missing_ok=True)
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """The names in directory *path* survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        raise
+    if not replace:
+        disk.unlink(beside, label=label)
+    disk.sync_folder(path.parent)

@@ -19,6 +19,7 @@ from node import log as node_log
 from node.admin import Admin
 from node.applications import application_for
 from node.config import Config
+from node.disk import DISK, Disk
 from node.engine import Belongings, Engine, Surroundings, write_genesis
 from node.genesis import GenesisFile
 from node.home import Home
@@ -37,7 +38,9 @@ GC_THRESHOLDS = (50_000, 20, 50)
 """A node makes few cycles; frequent collections of a large heap cost more than they free (DESIGN §11)."""
 
 
-async def run_node(home: Path, *, task_status: trio.TaskStatus[Services] = trio.TASK_STATUS_IGNORED) -> None:
+async def run_node(
+    home: Path, *, disk: Disk = DISK, task_status: trio.TaskStatus[Services] = trio.TASK_STATUS_IGNORED
+) -> None:
     """The node of folder *home* runs until SIGINT or SIGTERM; started once it answers RPC.
 
     Raises what stopped it, with a text for people: BadConfig, BadGenesis, KeyFault, StoreInUse, PortInUse, …
@@ -47,8 +50,8 @@ async def run_node(home: Path, *, task_status: trio.TaskStatus[Services] = trio.
     node_log.configure(format=config.log.format, level=config.log.level)
     genesis = GenesisFile.load(folder.genesis)
     app = application_for(genesis)
-    with open_belongings(folder, config, genesis, app) as own:
-        engine = Engine(own, app, around := Surroundings())
+    with open_belongings(folder, config, genesis, app, disk=disk) as own:
+        engine = Engine(own, app, around := Surroundings(disk=disk))
         services = _services(own, app, engine, around)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_until_signal, nursery.cancel_scope)
@@ -71,18 +74,23 @@ async def _until_signal(scope: trio.CancelScope) -> None:
 
 
 @contextmanager
-def open_belongings(folder: Home, config: Config, genesis: GenesisFile, app: Application) -> Iterator[Belongings]:
-    """What the node owns on disk, open; closed at the end. An empty store has got the genesis."""
+def open_belongings(
+    folder: Home, config: Config, genesis: GenesisFile, app: Application, *, disk: Disk = DISK, inline: bool = False
+) -> Iterator[Belongings]:
+    """What the node owns on *disk*, open; closed at the end. An empty store has got the genesis.
+
+    With *inline*, the store uses no thread (the simulator).
+    """
     folder.data.mkdir(parents=True, exist_ok=True)
     node_seed = KeyFile.load(folder.node_key, kind="node").unlock()
     trust_root = read_trust_root(folder.trust_root)
-    store = Store.open(folder.chain, map_bytes=config.store.map_bytes)
+    store = Store.open(folder.chain, map_bytes=config.store.map_bytes, inline=inline, disk=disk)
     try:
         # Before the genesis: a crash in between must leave a folder that still counts as fresh.
-        signer = _open_signer(folder, genesis.chain_id, fresh=store.height < 0)
+        signer = _open_signer(folder, genesis.chain_id, fresh=store.height < 0, disk=disk)
         try:
             write_genesis(store, genesis, app)
-            wal = Wal.open(folder.wal)
+            wal = Wal.open(folder.wal, disk=disk)
             try:
                 yield Belongings(
                     home=folder,
@@ -103,14 +111,14 @@ def open_belongings(folder: Home, config: Config, genesis: GenesisFile, app: App
         store.close()
 
 
-def _open_signer(folder: Home, chain_id: str, *, fresh: bool) -> Signer | None:
+def _open_signer(folder: Home, chain_id: str, *, fresh: bool, disk: Disk) -> Signer | None:
     """The signer of the validator key, if there is one; in a *fresh* folder it has signed nothing."""
     if not folder.validator_key.exists():
         return None
     seed = KeyFile.load(folder.validator_key, kind="validator").unlock()
-    if fresh and not folder.last_sign.exists():
-        return Signer.create(seed, folder.last_sign, chain_id)
-    return Signer.open(seed, folder.last_sign, chain_id)
+    if fresh and not disk.exists(folder.last_sign):
+        return Signer.create(seed, folder.last_sign, chain_id, disk=disk)
+    return Signer.open(seed, folder.last_sign, chain_id, disk=disk)
 
 
 def _services(own: Belongings, app: Application, engine: Engine, around: Surroundings) -> Services:

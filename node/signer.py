@@ -7,7 +7,6 @@ A slot is a line of JSON with its SHA-256, padded with spaces to a block of its 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from consensus.address import key_address
 from consensus.signing import public_key, sha256, sign
 from consensus.vote import Proposal, Vote, VoteKind, proposal_sign_bytes, vote_sign_bytes
-from node.store_files import sync_folder, write_all_at
+from node.disk import DISK, Disk, File
 
 _SLOT_BYTES = 4096
 _PROPOSE = 1
@@ -63,10 +62,10 @@ class Signer:
     After an OSError it signs nothing more: what the disk remembers is unknown.
     """
 
-    def __init__(self, key_seed: bytes, chain_id: str, descriptor: int, last: LastSigned) -> None:
+    def __init__(self, key_seed: bytes, chain_id: str, file: File, last: LastSigned) -> None:
         self._seed = key_seed
         self._chain_id = chain_id
-        self._descriptor = descriptor
+        self._file = file
         self._last = last
         self._broken = False
         self.public_key = public_key(key_seed)
@@ -75,40 +74,44 @@ class Signer:
         """20 bytes, as in the validator set."""
 
     @classmethod
-    def create(cls, key_seed: bytes, state_path: Path, chain_id: str) -> Signer:
+    def create(cls, key_seed: bytes, state_path: Path, chain_id: str, *, disk: Disk = DISK) -> Signer:
         """A signer whose key has signed nothing on *chain_id*. Raises FileExistsError rather than forget anything."""
         state_path = Path(state_path)
         fresh = state_path.with_name(state_path.name + ".new")
-        descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        file = disk.create(fresh)
         try:
             slot = _slot(_NOTHING, public_key(key_seed), chain_id)
-            write_all_at(descriptor, slot + b" " * (_SLOT_BYTES - 1) + b"\n", 0)
-            os.fsync(descriptor)
-            os.link(fresh, state_path)  # never over an existing file, and never half a file
-            os.unlink(fresh)
-            sync_folder(state_path.parent)
+            file.write(slot + b" " * (_SLOT_BYTES - 1) + b"\n", 0)
+            file.sync()
+            disk.link(fresh, state_path)  # never over an existing file, and never half a file
+            disk.unlink(fresh)
+            disk.sync_folder(state_path.parent)
+            file.close()
+            return cls(key_seed, chain_id, disk.open(state_path), _NOTHING)
         except BaseException:
-            os.close(descriptor)
+            file.close()
             raise
-        return cls(key_seed, chain_id, descriptor, _NOTHING)
 
     @classmethod
-    def open(cls, key_seed: bytes, state_path: Path, chain_id: str) -> Signer:
-        """The signer that remembers what *state_path* says. Raises SignerStateMissing, SignerStateDamaged, OSError."""
+    def open(cls, key_seed: bytes, state_path: Path, chain_id: str, *, disk: Disk = DISK) -> Signer:
+        """The signer that remembers what *state_path* says.
+
+        Raises SignerStateMissing, SignerStateDamaged, DiskFailed.
+        """
         state_path = Path(state_path)
         try:
-            descriptor = os.open(state_path, os.O_RDWR | os.O_CLOEXEC)
+            file = disk.open(state_path)
         except FileNotFoundError:
             raise SignerStateMissing(
                 f"{state_path} is missing: what this validator has signed is unknown, so it must not sign. Restore the "
                 f"file from the machine where the key was last used; a new key (allting init) needs no old state"
             ) from None
         try:
-            last = _read(descriptor, state_path, public_key(key_seed), chain_id)
+            last = _read(file, public_key(key_seed), chain_id)
         except BaseException:
-            os.close(descriptor)
+            file.close()
             raise
-        return cls(key_seed, chain_id, descriptor, last)
+        return cls(key_seed, chain_id, file, last)
 
     @property
     def last(self) -> LastSigned:
@@ -131,9 +134,7 @@ class Signer:
 
     def close(self) -> None:
         """The file is closed; this signer signs nothing more."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._file.close()
 
     def _sign(self, place: tuple[int, int, int], message: bytes) -> bytes:
         last = self._last
@@ -151,8 +152,8 @@ class Signer:
     def _save(self, last: LastSigned) -> None:
         slot = _slot(last, self.public_key, self._chain_id)
         try:
-            write_all_at(self._descriptor, slot, last.sequence % 2 * _SLOT_BYTES)
-            os.fdatasync(self._descriptor)
+            self._file.write(slot, last.sequence % 2 * _SLOT_BYTES)
+            self._file.sync()
         except OSError:
             self._broken = True
             raise
@@ -181,9 +182,10 @@ def _slot(last: LastSigned, key: bytes, chain_id: str) -> bytes:
     return line.ljust(_SLOT_BYTES - 1) + b"\n"
 
 
-def _read(descriptor: int, path: Path, key: bytes, chain_id: str) -> LastSigned:
+def _read(file: File, key: bytes, chain_id: str) -> LastSigned:
     """The newer of the slots that are whole."""
-    data = os.pread(descriptor, 2 * _SLOT_BYTES, 0)
+    path = file.path
+    data = file.read(2 * _SLOT_BYTES)
     slots = [facts for at in (0, _SLOT_BYTES) if (facts := _facts(data[at : at + _SLOT_BYTES])) is not None]
     if not slots:
         raise SignerStateDamaged(

@@ -19,6 +19,7 @@ from consensus.jellyfish import TreeProof
 from consensus.params import Params
 from consensus.validators import ValidatorSet
 from node import retention
+from node.disk import DISK, Disk
 from node.events import BEGINNING, LIMIT_MAX, PLACES, Cursor, Kind, events_after, search
 from node.state import VALUES, LatestValues, StateGone, StateHorizon, StoredState
 from node.state_nodes import hash_of
@@ -99,12 +100,12 @@ class Store:
         self._recent_results: OrderedDict[int, tuple[Result, ...]] = OrderedDict()
 
     @classmethod
-    def open(cls, path: Path, *, inline: bool = False, map_bytes: int = MAP_BYTES) -> Store:
+    def open(cls, path: Path, *, inline: bool = False, map_bytes: int = MAP_BYTES, disk: Disk = DISK) -> Store:
         """The store in folder *path*, created if absent; with *inline*, `commit` uses no thread and no await.
 
         Raises StoreInUse if another process has it open, StoreFailed if it can't be read.
         """
-        environment = Environment.open(path, _TABLES, map_bytes=map_bytes)
+        environment = Environment.open(path, _TABLES, map_bytes=map_bytes, disk=disk)
         try:
             return cls(environment, inline=inline)
         except BaseException:

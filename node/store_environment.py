@@ -21,7 +21,7 @@ from pathlib import Path
 import lmdb
 import trio
 
-from node.store_files import sync_folder
+from node.disk import DISK, Act, Disk, DiskFailed, advice
 
 MAP_BYTES = 2**30
 """First size of the map: address space, not disk; the file is as large as what was written."""
@@ -33,7 +33,7 @@ Writes = Callable[["lmdb.Transaction[bytes]"], Iterator[None]]
 """Puts everything into the transaction; yields now and then, where the loop may do something else. May be run again."""
 
 
-class StoreFailed(OSError):
+class StoreFailed(DiskFailed):
     """The disk or the database refused. The node must stop; the text says what to do."""
 
 
@@ -44,24 +44,26 @@ class StoreInUse(StoreFailed):
 class Environment:
     """Tables of bytes, written whole transactions at a time. Belongs to the thread that opened it."""
 
-    def __init__(self, path: Path, lock_descriptor: int, env: lmdb.Environment, tables: tuple[str, ...]) -> None:
+    def __init__(
+        self, path: Path, lock_descriptor: int, env: lmdb.Environment, tables: tuple[str, ...], disk: Disk
+    ) -> None:
         self.path = path
         self._lock_descriptor = lock_descriptor
         self._env = env
-        self._tables = {name: env.open_db(name.encode("ascii")) for name in tables}
+        self._disk = disk
+        with disk.step(Act.COMMIT, path, f"{path.name} tables"), env.begin(write=True) as transaction:
+            self._tables = {name: env.open_db(name.encode("ascii"), transaction) for name in tables}
         self._writing = trio.Lock()
         self._cursors: dict[str, lmdb.Cursor[bytes]] = {}
         self._snapshot: lmdb.Transaction[bytes] = env.begin()
 
     @classmethod
-    def open(cls, path: Path, tables: tuple[str, ...], *, map_bytes: int) -> Environment:
+    def open(cls, path: Path, tables: tuple[str, ...], *, map_bytes: int, disk: Disk = DISK) -> Environment:
         """The environment in folder *path*, created if absent. Raises StoreInUse, StoreFailed."""
         path = Path(path)
-        try:
+        with _disk_errors(path), disk.step(Act.OPEN, path):
             path.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path / "in_use", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreFailed(f"{path} can't be opened: {error.strerror}. Check the folder and its owner") from error
         try:
             _take_lock(descriptor, path)
             with _disk_errors(path):
@@ -73,10 +75,15 @@ class Environment:
                     lock=False,
                     readahead=False,
                     meminit=False,
+                    sync=disk.syncs,
                 )
-                environment = cls(path, descriptor, env, tables)
-                sync_folder(path)
-                return environment
+                try:
+                    environment = cls(path, descriptor, env, tables, disk)
+                    disk.sync_folder(path)
+                    return environment
+                except BaseException:
+                    env.close()
+                    raise
         except BaseException:
             os.close(descriptor)
             raise
@@ -130,7 +137,8 @@ class Environment:
                 with self._attempt() as attempt:
                     for _ in writes(attempt.transaction):
                         await trio.lowlevel.checkpoint()
-                    await trio.to_thread.run_sync(attempt.transaction.commit)
+                    with self._disk.step(Act.COMMIT, self.path):
+                        await trio.to_thread.run_sync(attempt.transaction.commit)
                     attempt.is_committed = True
                 if attempt.is_committed:
                     return
@@ -142,7 +150,8 @@ class Environment:
             with self._attempt() as attempt:
                 for _ in writes(attempt.transaction):
                     pass
-                attempt.transaction.commit()
+                with self._disk.step(Act.COMMIT, self.path):
+                    attempt.transaction.commit()
                 attempt.is_committed = True
             if attempt.is_committed:
                 return
@@ -237,17 +246,25 @@ def _disk_errors(path: Path) -> Iterator[None]:
         raise
     except StoreFailed:
         raise
+    except DiskFailed as error:
+        raise StoreFailed(str(error), error.errno) from error
     except (lmdb.Error, OSError) as error:
         raise failed(path, error) from error
 
 
+_REPORTED = {
+    os.strerror(number): number
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+}
+"""By what LMDB's binding says: it gives no error number."""
+
+
 def failed(path: Path, error: Exception) -> StoreFailed:
     """The StoreFailed for what LMDB or the system reported about the environment in *path*."""
-    if os.strerror(errno.ENOSPC) in str(error):  # the C binding gives no error number
-        return StoreFailed(f"the disk of {path} is full: free space, then start the node again; nothing is lost")
     if isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)):
         return StoreFailed(
             f"{path} is damaged, or no chain of this release ({error}). Check the disk, then restore a backup, or "
             f"move the folder away: the node catches up from its peers"
         )
-    return StoreFailed(f"{path}: {error}. Check the disk and the folder's owner, then start the node again")
+    number = next((number for text, number in _REPORTED.items() if text in str(error)), None)
+    return StoreFailed(advice(path, number, str(error)), number)

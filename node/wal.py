@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from node.store_files import sync_folder, write_all
+from node.disk import DISK, Disk, File
 
 RECORD_BYTES_MAX = 32 * 2**20
 """Largest payload: a whole block stands in one record."""
@@ -41,9 +41,10 @@ class Wal:
     After an OSError nothing more is accepted: what the disk holds is unknown, so whoever wants to speak must be silent.
     """
 
-    def __init__(self, path: Path, descriptor: int, salt: int, size: int) -> None:
-        self._path = path
-        self._descriptor = descriptor
+    def __init__(self, disk: Disk, file: File, salt: int, size: int) -> None:
+        self._disk = disk
+        self._path = file.path
+        self._file = file
         self._salt = salt
         self._size = size
         self._durable = size
@@ -54,12 +55,12 @@ class Wal:
         """Bytes of a torn tail that `open` cut off; for the log."""
 
     @classmethod
-    def open(cls, path: Path) -> Wal:
-        """The log at *path*, created if absent, its torn tail cut. Raises WalDamaged for any other damage, OSError."""
+    def open(cls, path: Path, *, disk: Disk = DISK) -> Wal:
+        """The log at *path*, created if absent, its torn tail cut. Raises WalDamaged for other damage, DiskFailed."""
         path = Path(path)
-        if not path.exists():
-            _write_empty(path)
-        data = path.read_bytes()
+        if not disk.exists(path):
+            _write_empty(disk, path)
+        data = disk.read(path)
         if len(data) < _FILE_HEADER.size or not data.startswith(_FILE_MAGIC):
             raise WalDamaged(
                 f"{path} does not begin as a write-ahead log. Restore the file; or move it away: the node catches up "
@@ -69,13 +70,17 @@ class Wal:
         entries, end = _read(data, salt)
         if end < len(data):
             _refuse_damage(path, data, salt, end)
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        wal = cls(path, descriptor, salt, end)
-        wal._entries = entries
-        if end < len(data):
-            wal.cut_bytes = len(data) - end
-            os.ftruncate(descriptor, end)
-        os.fsync(descriptor)
+        file = disk.open(path)
+        try:
+            wal = cls(disk, file, salt, end)
+            wal._entries = entries
+            if end < len(data):
+                wal.cut_bytes = len(data) - end
+                file.truncate(end)
+            file.sync()
+        except BaseException:
+            file.close()
+            raise
         return wal
 
     def entries(self) -> list[bytes]:
@@ -91,7 +96,7 @@ class Wal:
         """Everything appended is on the disk (fsync). Raises OSError, and from then on always."""
         self._write_buffer()
         if self._durable < self._size:
-            self._guarded(lambda: os.fdatasync(self._descriptor))
+            self._guarded(self._file.sync)
             self._durable = self._size
 
     def reset(self, height: int) -> None:
@@ -108,13 +113,12 @@ class Wal:
 
     def close(self) -> None:
         """Everything appended is on the disk, and the file is closed."""
-        if self._descriptor >= 0:
+        if self._file.descriptor >= 0:
             try:
                 if not self._broken:
                     self.sync()
             finally:
-                os.close(self._descriptor)
-                self._descriptor = -1
+                self._file.close()
 
     def _append(self, content: bytes) -> None:
         if self._broken:
@@ -129,15 +133,15 @@ class Wal:
         if self._broken:
             raise OSError(f"{self._path}: an earlier write failed; restart the node once the disk is well")
         if self._buffer:
-            self._guarded(lambda: write_all(self._descriptor, self._buffer))
+            self._guarded(lambda: self._file.write(self._buffer, self._size))
             self._size += len(self._buffer)
             self._buffer.clear()
 
     def _begin_anew(self) -> None:
-        self._salt, self._size = _write_empty(self._path)
+        self._salt, self._size = _write_empty(self._disk, self._path)
         self._durable = self._size
-        os.close(self._descriptor)
-        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._file.close()
+        self._file = self._disk.open(self._path)
 
     def _guarded(self, act: Callable[[], None]) -> None:
         """*act* is done; once it failed, the log takes nothing more (a failed fsync may not be tried again)."""
@@ -200,17 +204,14 @@ def _refuse_damage(path: Path, data: bytes, salt: int, end: int) -> None:
         at = data.find(_MAGIC, at + 1)
 
 
-def _write_empty(path: Path) -> tuple[int, int]:
+def _write_empty(disk: Disk, path: Path) -> tuple[int, int]:
     """An empty log stands at *path*, whole or not at all (fsync, rename, fsync of the folder). Its salt and size."""
     salt = int.from_bytes(os.urandom(4), "big")
     header = _FILE_HEADER.pack(_FILE_MAGIC, salt)
     fresh = path.with_name(path.name + ".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        write_all(descriptor, header)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(fresh, path)
-    sync_folder(path.parent)
+    with disk.create(fresh) as file:
+        file.write(header, 0)
+        file.sync()
+    disk.replace(fresh, path)
+    disk.sync_folder(path.parent)
     return salt, len(header)

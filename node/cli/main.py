@@ -15,6 +15,7 @@ from node.applications import ApplicationMissing
 from node.cli import keys, node_commands, queries, transactions
 from node.cli.screen import FAILED, USER_MISTAKE, ListedGroup, Mistake, die
 from node.client import RpcFailed, Unreachable
+from node.disk import DiskFailed
 from node.invite import BadInvite
 from node.keys import KeyFault
 from node.proofs import NotProved
@@ -36,6 +37,7 @@ FAILURES: dict[type[Exception], str] = {
     Unreachable: "cli.unreachable",
     NotProved: "cli.not_proved",
     AdminRefused: "cli.refused",
+    DiskFailed: "cli.disk",
 }
 """The same where the fault lies elsewhere; exit code 1."""
 

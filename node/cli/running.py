@@ -10,6 +10,7 @@ import trio
 from consensus.application import EngineFault
 from node import log as node_log
 from node.cli.screen import Failed
+from node.disk import DiskFailed
 from node.invite import Terms
 from node.joining import NobodyAnswered, fetch_genesis
 from node.node import run_node
@@ -24,6 +25,7 @@ SENTENCES: dict[type[BaseException], str] = {
     EngineFault: "node.fault",
     StoreInUse: "node.in_use",
     StoreFailed: "node.store",
+    DiskFailed: "node.disk",
     PortInUse: "node.port_in_use",
     WalDamaged: "node.log_damaged",
     SignerStateMissing: "node.signer_state",

@@ -13,6 +13,7 @@ from consensus.params import TINY
 from consensus.signing import public_key, sha256
 from consensus.transaction import Message
 from node.config import Config, P2pConfig, VerifyConfig
+from node.disk import DISK, Disk
 from node.engine import Belongings, Engine, Surroundings, write_genesis
 from node.genesis import GenesisFile, genesis_toml
 from node.home import Home
@@ -72,6 +73,10 @@ class SmallNet:
     def now_ms(self) -> int:
         """The clock of all nodes: follows trio's."""
         return START_MS + round(trio.current_time() * 1000)
+
+    def disk(self, number: int) -> Disk:
+        """The disk on which engine *number* lives from its next start on."""
+        return DISK
 
     async def start(self, nursery: trio.Nursery, *numbers: int) -> None:
         """The engines *numbers* run (all, if none is named) over whatever their folders hold."""
@@ -136,14 +141,14 @@ class SmallNet:
             assert len(ids) == 1, f"fork at height {height}"
 
     async def _run(self, number: int, *, task_status: trio.TaskStatus[None]) -> None:
-        home = Home(self.folder / f"node{number}")
+        home, disk = Home(self.folder / f"node{number}"), self.disk(number)
         home.data.mkdir(parents=True, exist_ok=True)
-        store = Store.open(home.chain, map_bytes=16 * 2**20, inline=True)
+        store = Store.open(home.chain, map_bytes=16 * 2**20, inline=True, disk=disk)
         app = RegisterTown()
         try:
-            signer = self._signer(number, home, fresh=store.height < 0)
+            signer = self._signer(number, home, disk, fresh=store.height < 0)
             write_genesis(store, self.genesis, app)
-            wal = Wal.open(home.wal)
+            wal = Wal.open(home.wal, disk=disk)
             own = Belongings(
                 home=home,
                 config=self._config(number),
@@ -155,7 +160,7 @@ class SmallNet:
                 trust_root=None,
             )
             dice = random.Random(number)
-            engine = Engine(own, app, Surroundings(self.links.transport(_host(number)), self.now_ms, dice))
+            engine = Engine(own, app, Surroundings(self.links.transport(_host(number)), self.now_ms, dice, disk))
             self.engines[number] = engine
             with self._scopes[number]:
                 await engine.run(task_status=task_status)
@@ -163,11 +168,13 @@ class SmallNet:
             store.close()
             self._stopped[number].set()
 
-    def _signer(self, number: int, home: Home, *, fresh: bool) -> Signer | None:
+    def _signer(self, number: int, home: Home, disk: Disk, *, fresh: bool) -> Signer | None:
         if number >= self.validators:
             return None
         key = seed("validator", number)
-        return Signer.create(key, home.last_sign, CHAIN_ID) if fresh else Signer.open(key, home.last_sign, CHAIN_ID)
+        if fresh and not disk.exists(home.last_sign):
+            return Signer.create(key, home.last_sign, CHAIN_ID, disk=disk)
+        return Signer.open(key, home.last_sign, CHAIN_ID, disk=disk)
 
     def _config(self, number: int) -> Config:
         peers = tuple(

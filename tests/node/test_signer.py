@@ -78,7 +78,7 @@ def test_a_crash_while_it_is_created_leaves_room_to_create_it(tmp_path: Path, mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", die)
+        patch.setattr(os, "fdatasync", die)
         with pytest.raises(KeyboardInterrupt):
             Signer.create(SEED, tmp_path / "state", CHAIN)
     Signer.create(SEED, tmp_path / "state", CHAIN).close()

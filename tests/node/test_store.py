@@ -237,7 +237,7 @@ def test_the_folder_is_for_one_process(store: Store, folder: Path) -> None:
 
 def test_a_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(StoreFailed, match="file/chain can't be opened"):
+    with pytest.raises(StoreFailed, match="file/chain: check the disk and the folder's owner"):
         Store.open(tmp_path / "file" / "chain")
 
 
@@ -263,7 +263,8 @@ def test_a_store_of_another_release_is_named(store: Store, folder: Path) -> None
 def test_a_full_disk_says_what_to_do(tmp_path: Path) -> None:
     error = lmdb.Error("mdb_txn_commit: No space left on device")
     assert "free space" in str(store_environment.failed(tmp_path, error))
-    assert "Check the disk" in str(store_environment.failed(tmp_path, lmdb.Error("mdb_get: Input/output error")))
+    assert "the disk failed" in str(store_environment.failed(tmp_path, lmdb.Error("mdb_get: Input/output error")))
+    assert "check the disk" in str(store_environment.failed(tmp_path, lmdb.Error("mdb_get: something new")))
 
 
 class _BadDisk:

@@ -169,7 +169,7 @@ def test_a_log_that_would_fill_the_disk_is_refused(tmp_path: Path, monkeypatch: 
     wal.close()
 
 
-@pytest.mark.parametrize("name", ["write", "fdatasync"])
+@pytest.mark.parametrize("name", ["pwrite", "fdatasync"])
 def test_after_a_disk_error_the_log_takes_nothing_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
