@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -13,8 +14,11 @@ from typing import Any
 import structlog
 import trio
 
+from node.backup import write_backup
+from node.home import Home
 from node.invite import PEERS_MAX, Invite, Terms
 from node.services import Services
+from node.store_environment import StoreFailed
 from p2p.address import PeerAddress
 
 _log = structlog.get_logger("admin")
@@ -23,6 +27,7 @@ SOCKET_NAME = "admin.sock"
 LINE_BYTES_MAX = 64 * 1024
 CONNECTIONS_MAX = 8
 CALL_SECONDS = 30
+PROGRESS_SECONDS = 1
 
 
 class AdminRefused(Exception):
@@ -40,7 +45,12 @@ class Admin:
         """*stop* begins the node's orderly end; it must return at once."""
         self._services = services
         self._stop = stop
-        self._commands = {"stop": self._do_stop, "invite": self._invite, "peers": self._peers}
+        self._commands = {
+            "stop": self._do_stop,
+            "invite": self._invite,
+            "peers": self._peers,
+            "backup": self._bad_backup,
+        }
 
     async def serve(self, *, task_status: trio.TaskStatus[Path] = trio.TASK_STATUS_IGNORED) -> None:
         """Serves HOME/admin.sock (mode 0600) until cancelled. The caller holds the lock on the home's data."""
@@ -54,16 +64,60 @@ class Admin:
             path.unlink(missing_ok=True)
 
     async def _client(self, stream: trio.SocketStream) -> None:
-        with trio.move_on_after(CALL_SECONDS):
+        with trio.move_on_after(CALL_SECONDS) as scope:
             try:
                 async with stream:
                     line = await _read_line(stream)
+                    backup = _backup_file(line)
+                    if backup is not None:
+                        scope.deadline = math.inf  # it takes as long as the disk; a command that goes away ends it
+                        await self._back_up(stream, backup)
+                        return
                     answer, then = self.answer(line)
                     await stream.send_all(json.dumps(answer).encode() + b"\n")
-            except trio.BrokenResourceError:
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return  # the operator's command went away
             if then is not None:
                 then()
+
+    async def _back_up(self, stream: trio.SocketStream, file: Path) -> None:
+        """A backup of this node is in *file*; the operator is told of progress, line by line, and of the end.
+
+        A command that goes away ends it. Raises StoreFailed, BrokenResourceError.
+        """
+        services = self._services
+        told: tuple[int, int] = (0, 0)
+        answer: dict[str, Any] = {}
+
+        def tell(done: int, total: int) -> None:
+            nonlocal told
+            told = (done, total)
+
+        async def say() -> None:
+            try:
+                while True:
+                    await trio.sleep(PROGRESS_SECONDS)
+                    await stream.send_all(json.dumps({"progress": told}).encode() + b"\n")
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                nursery.cancel_scope.cancel()
+
+        _log.info("backup_started", file=str(file))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(say)
+            try:
+                answer = {"result": await write_backup(services.store, Home(services.home), file, tell)}
+            except StoreFailed:
+                raise  # our own disk: the node stops
+            except OSError as error:
+                answer = _refusal(f"no backup was written: {error}")
+            nursery.cancel_scope.cancel()
+        if "result" in answer:
+            _log.info("backup_written", file=str(file), height=answer["result"]["height"])
+        else:
+            _log.warning(
+                "backup_failed", file=str(file), why=answer["error"]["message"] if answer else "the command ended"
+            )
+        await stream.send_all(json.dumps(answer).encode() + b"\n")
 
     def answer(self, line: bytes) -> tuple[dict[str, Any], Callable[[], None] | None]:
         """The answer to one command, and what to do once it was sent."""
@@ -84,6 +138,9 @@ class Admin:
     def _do_stop(self, arguments: dict[str, Any]) -> Any:
         _log.info("stop_requested")
         return {"stopping": True}
+
+    def _bad_backup(self, arguments: dict[str, Any]) -> Any:
+        raise AdminRefused("backup needs the absolute path of a file that is not there yet")
 
     def _peers(self, arguments: dict[str, Any]) -> Any:
         return [
@@ -132,8 +189,13 @@ def own_address(services: Services) -> PeerAddress:
     return PeerAddress(network.node_id, bound.host, bound.port)
 
 
-def call(home: Path, command: str, **arguments: Any) -> Any:
-    """What the node that runs in *home* answers to *command*. Raises NotRunning or AdminRefused."""
+def call(
+    home: Path, command: str, *, progress: Callable[[int, int], None] = lambda done, total: None, **arguments: Any
+) -> Any:
+    """What the node that runs in *home* answers to *command*; long ones tell their *progress* first.
+
+    Raises NotRunning or AdminRefused.
+    """
     path = home / SOCKET_NAME
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
         channel.settimeout(CALL_SECONDS)
@@ -142,8 +204,10 @@ def call(home: Path, command: str, **arguments: Any) -> Any:
                 channel.connect(name)
             channel.sendall(json.dumps({"command": command, **arguments}).encode() + b"\n")
             with channel.makefile("rb") as file:
-                line = file.readline(LINE_BYTES_MAX + 1)
-            answer = json.loads(line)
+                answer = json.loads(file.readline(LINE_BYTES_MAX + 1))
+                while "progress" in answer:
+                    progress(*answer["progress"])
+                    answer = json.loads(file.readline(LINE_BYTES_MAX + 1))
         except (FileNotFoundError, ConnectionRefusedError):
             raise NotRunning(f"no node runs in {home}; start it with: allting start --home {home}") from None
         except (OSError, ValueError) as error:
@@ -187,6 +251,16 @@ async def _read_line(stream: trio.SocketStream) -> bytes:
             break
         line += part
     return bytes(line)
+
+
+def _backup_file(line: bytes) -> Path | None:
+    """Where the command in *line* wants a backup written, None if it wants something else."""
+    try:
+        request = json.loads(line)
+        file = request["file"] if request["command"] == "backup" else ""
+        return Path(file) if isinstance(file, str) and Path(file).is_absolute() else None
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return None
 
 
 def _seed(value: Any) -> bytes | None:

@@ -7,7 +7,8 @@ in the meantime see the former height (see `node.store_environment`).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import lmdb
@@ -43,6 +44,7 @@ from node.store_blocks import (
 from node.store_environment import MAP_BYTES, Environment, StoreFailed, StoreInUse, TableSize
 from node.store_forget import FORGET_ROWS_MAX, FORGETTABLE, Forgetting, oldest_key
 from node.store_prune import PRUNE_ENTRIES_MAX, Pruning
+from node.store_rows import Rows
 
 __all__ = ["DecidedBlock", "HeightGone", "StateGone", "Store", "StoreFailed", "StoreInUse", "StoredState", "TreePlan"]
 
@@ -204,6 +206,17 @@ class Store:
         """The lowest height that must stay now."""
         pinned = self.pins.lowest
         return self.height if pinned is None else min(self.height, pinned)
+
+    @asynccontextmanager
+    async def copied(self) -> AsyncIterator[Rows]:
+        """All rows as they are at the latest height, while the chain goes on; nothing is forgotten meanwhile."""
+        with self.pins.hold(0):
+            await self._environment.idle()
+            yield Rows(self._environment, self.height)
+
+    def copy_compact(self, folder: Path) -> None:
+        """A database with the same rows and no free pages is in the empty *folder*, durably; nothing may be written."""
+        self._environment.copy_compact(folder)
 
     def _check_next(self, decided: DecidedBlock) -> None:
         height = decided.block.header.height

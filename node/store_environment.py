@@ -157,6 +157,22 @@ class Environment:
                 return
         raise self._does_not_fit()
 
+    async def idle(self) -> None:
+        """No write is under way, until the caller's next await."""
+        async with self._writing:
+            pass
+
+    def copy_compact(self, folder: Path) -> None:
+        """The same tables without free pages are in the empty *folder*, durably. Nothing may be written meanwhile."""
+        with _disk_errors(self.path):
+            self._env.copy(str(folder), compact=True)
+            descriptor = os.open(folder / "data.mdb", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            self._disk.sync_folder(folder)
+
     @property
     def used_bytes(self) -> int:
         """Bytes of the file that have been written, freed pages included."""

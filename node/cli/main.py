@@ -12,13 +12,15 @@ import click
 from consensus.application import QueryRefused
 from node.admin import AdminRefused, NotRunning
 from node.applications import ApplicationMissing
-from node.cli import keys, node_commands, queries, transactions
+from node.backup import BadBackup
+from node.cli import care, keys, node_commands, queries, transactions
 from node.cli.screen import FAILED, USER_MISTAKE, ListedGroup, Mistake, die
 from node.client import RpcFailed, Unreachable
 from node.disk import DiskFailed
 from node.invite import BadInvite
 from node.keys import KeyFault
 from node.proofs import NotProved
+from node.store_environment import StoreFailed, StoreInUse
 from node.toml import BadToml
 from node.trust_root import BadTrustRoot
 
@@ -31,12 +33,15 @@ MISTAKES: dict[type[Exception], str] = {
     ApplicationMissing: "cli.application_missing",
     NotRunning: "cli.not_running",
     BadTrustRoot: "cli.bad_file",
+    BadBackup: "cli.bad_file",
+    StoreInUse: "node.in_use",
 }
 """Families whose texts are sentences for the user, with the code that --json gives; exit code 2."""
 FAILURES: dict[type[Exception], str] = {
     Unreachable: "cli.unreachable",
     NotProved: "cli.not_proved",
     AdminRefused: "cli.refused",
+    StoreFailed: "node.store",
     DiskFailed: "cli.disk",
 }
 """The same where the fault lies elsewhere; exit code 1."""
@@ -65,7 +70,7 @@ def allting() -> None:
     """A town's own network: run a node, join with a link, act and ask."""
 
 
-for _command in (*node_commands.COMMANDS, keys.keys, transactions.tx, queries.query):
+for _command in (*node_commands.COMMANDS, *care.COMMANDS, keys.keys, transactions.tx, queries.query):
     allting.add_command(_command)
 
 

@@ -64,7 +64,7 @@ async def test_stop_is_answered_and_then_done(tmp_path: Path) -> None:
 
 async def test_what_it_does_not_know_it_refuses(tmp_path: Path) -> None:
     async with administered(tmp_path, trio.Event()) as town:
-        with pytest.raises(AdminRefused, match="there are stop, invite, peers"):
+        with pytest.raises(AdminRefused, match="there are stop, invite, peers, backup"):
             await trio.to_thread.run_sync(call, tmp_path, "dance")
         for voucher in ("00", "zz", 5):
             with pytest.raises(AdminRefused, match="32 bytes"):
