@@ -20,9 +20,9 @@ types: .venv/installed-work
 	$(BIN)/mypy
 
 unit: .venv/installed-work
-	$(BIN)/pytest -q tests/consensus --cov=consensus $(WHOLE)
-	$(BIN)/pytest -q tests/city --cov=city $(WHOLE)
-	$(BIN)/pytest -q -m "not story" --ignore=tests/consensus --ignore=tests/city
+	$(BIN)/pytest -q -n 2 tests/consensus --cov=consensus $(WHOLE)
+	$(BIN)/pytest -q -n 2 tests/city --cov=city $(WHOLE)
+	$(BIN)/pytest -q -n 2 -m "not story" --ignore=tests/consensus --ignore=tests/city
 
 stories: .venv/installed-work
 	$(BIN)/pytest -q -m story -n 2 --dist loadfile

@@ -126,7 +126,7 @@ class Params:
 
 CITY = Params(
     block_bytes_max=4 * 2**20,
-    block_weight_max=12_000_000,
+    block_weight_max=20_000_000,
     block_transactions_max=5_000,
     transaction_bytes_max=64 * 2**10,
     transaction_weight_max=4_000_000,

@@ -18,6 +18,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, cast
 
 from consensus.codec import BadMessage, Wire, decode, encode
+from consensus.record_reader import Field, record_reader
 
 INTEGER_MAX = 2**63 - 1
 MESSAGE_BYTES_MAX = 16 * 2**20
@@ -81,6 +82,8 @@ class Shape:
 
     to_wire: Callable[[Any], Wire]
     from_wire: Callable[[Any], Any]
+    plain: str = ""
+    """An expression over ``{x}`` that says which wire values `from_wire` returns as they are; "": none is written."""
 
 
 T = TypeVar("T")
@@ -113,11 +116,11 @@ def shape_of(annotation: Any) -> Shape:
     if annotation is int:
         return _marked(int, [Range(0, INTEGER_MAX)])
     if annotation is bytes:
-        return Shape(_same, _exactly(bytes))
+        return Shape(_same, _exactly(bytes), "type({x}) is bytes")
     if annotation is str:
-        return Shape(_same, _exactly(str))
+        return Shape(_same, _exactly(str), "type({x}) is str")
     if annotation is bool:
-        return Shape(_same, _exactly(bool))
+        return Shape(_same, _exactly(bool), "type({x}) is bool")
     if isinstance(annotation, type) and issubclass(annotation, enum.IntEnum):
         return _enumeration(annotation)
     if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
@@ -141,13 +144,15 @@ def _exactly(kind: type) -> Callable[[Any], Any]:
 def _marked(base: Any, marks: list[Any]) -> Shape:
     for mark in marks:
         if isinstance(mark, Unread):
-            return Shape(_same, _same)
+            return Shape(_same, _same, "True")
         if isinstance(mark, Range):
-            return Shape(_same, _integer(mark.low, mark.high))
+            plain = f"type({{x}}) is int and {mark.low} <= {{x}} <= {mark.high}"
+            return Shape(_same, _integer(mark.low, mark.high), plain)
         if isinstance(mark, Size):
-            return Shape(_same, _bytes(mark.low, mark.low if mark.high < 0 else mark.high))
+            high = mark.low if mark.high < 0 else mark.high
+            return Shape(_same, _bytes(mark.low, high), f"type({{x}}) is bytes and {mark.low} <= len({{x}}) <= {high}")
         if isinstance(mark, Length):
-            return Shape(_same, _text(mark.high))
+            return Shape(_same, _text(mark.high), f"type({{x}}) is str and len({{x}}) <= {mark.high}")
         if isinstance(mark, Count):
             return _tuple(typing.get_args(base), mark)
     return shape_of(base)
@@ -206,6 +211,7 @@ def _optional(args: tuple[Any, ...]) -> Shape:
     return Shape(
         _same if inner_to is _same else lambda value: None if value is None else inner_to(value),
         lambda value: None if value is None else inner_from(value),
+        inner.plain and f"{{x}} is None or ({inner.plain})",
     )
 
 
@@ -244,8 +250,7 @@ def _record(kind: type) -> Shape:
     shapes = tuple(shape_of(hints[name]) for name in names)
     fields_of = _fields_getter(names)
     writers = tuple((place, shape.to_wire) for place, shape in enumerate(shapes) if shape.to_wire is not _same)
-    readers = tuple((name, shape.from_wire) for name, shape in zip(names, shapes, strict=True))
-    build: Callable[[Iterable[Any]], Any] = constructor_of(kind)
+    fields = [Field(name, shape.from_wire, shape.plain) for name, shape in zip(names, shapes, strict=True)]
 
     def to_wire(value: Any) -> Wire:
         items = fields_of(value)
@@ -256,18 +261,7 @@ def _record(kind: type) -> Shape:
             changed[place] = write(changed[place])
         return tuple(changed)
 
-    def from_wire(value: Any) -> Any:
-        if type(value) is not tuple or len(value) != len(readers):
-            raise BadMessage(f"expected {kind.__name__} as an array of {len(readers)}")
-        fields: list[Any] = []
-        try:
-            for (_, read), item in zip(readers, value):  # noqa: B905 (equally long by the check above; a hot path)
-                fields.append(read(item))
-        except BadMessage as error:
-            raise BadMessage(f"{readers[len(fields)][0]}: {error}", error.code) from None
-        return build(fields)
-
-    return Shape(to_wire, from_wire)
+    return Shape(to_wire, record_reader(kind.__name__, fields, constructor_of(kind)))
 
 
 def constructor_of(kind: type[T]) -> Callable[[Iterable[Any]], T]:

@@ -12,7 +12,7 @@ from city.sdk.refusal import FAULT, NOT_AUTHORISED, TOO_DEEP, Refused, refused
 from city.sdk.space import Journal, Space, roll_back
 from city.sdk.weights import CALL, EVENT, EVENT_BYTE, MESSAGE, Meter
 from consensus.application import Event, State
-from consensus.codec import encode
+from consensus.codec import encode_checked
 from consensus.params import Params
 from consensus.transaction import Message
 from consensus.validators import Update
@@ -219,7 +219,7 @@ class Runtime:
         if kind is None:
             raise TypeError(f"{module} declares no event {type(event).__name__} above its class")
         fields = kind.write(event)
-        self.meter.spend(EVENT + EVENT_BYTE * len(encode(fields)))
+        self.meter.spend(EVENT + EVENT_BYTE * len(encode_checked(fields)))
         self.events.append(Event(module, kind.name, fields))
 
     def read(self, message: Message) -> Call | None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from consensus.codec import DEPTH_MAX, BadMessage, Wire, decode, decode_own, encode, encode_array, encode_integer
+from consensus.codec import DEPTH_MAX, BadMessage, Wire, decode, decode_own, encode, encode_array, encode_checked
 
 scalars = (
     st.none()
@@ -245,4 +245,4 @@ def test_our_own_bytes_are_read_back_without_a_second_look() -> None:
 
 @given(st.integers(-(2**63), 2**64 - 1))
 def test_an_integer_has_the_same_bytes_either_way(value: int) -> None:
-    assert encode_integer(value) == encode(value)
+    assert encode_checked(value) == encode(value)

@@ -70,9 +70,9 @@ def test_bounds_hold_to_the_unit(name: str, allowed: int, refused: int) -> None:
 
 def test_a_full_block_is_executed_in_a_quarter_of_the_propose_timeout() -> None:
     """Whichever of the two is changed: else blocks full of paid work would hold the chain up for many rounds each."""
-    CITY.replaced(propose_timeout_ms=960)
+    CITY.replaced(propose_timeout_ms=1_600)
     with pytest.raises(BadParams, match="block_weight_max"):
-        CITY.replaced(propose_timeout_ms=959)
+        CITY.replaced(propose_timeout_ms=1_599)
     CITY.replaced(propose_timeout_ms=6_000).replaced(block_weight_max=75_000_000)
 
 

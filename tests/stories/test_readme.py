@@ -28,8 +28,8 @@ BALLOT_MS = 25_000
 """Long enough for three votes by command on a machine that is busy with other tests."""
 
 JOIN = """\
-allting join "$LINK" --home newcomer >join.log 2>&1 &
-trap 'kill $(jobs -p)' EXIT
+python -m node.cli.main join "$LINK" --home newcomer >join.log 2>&1 &
+trap 'kill $(jobs -p); wait' EXIT
 await allting status --home newcomer
 """
 VALIDATES = """\
