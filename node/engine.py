@@ -65,6 +65,8 @@ class Surroundings:
     now_ms: Callable[[], int] = wall_clock_ms
     dice: random.Random = field(default_factory=random.SystemRandom)
     disk: Disk = DISK
+    make_peer: Callable[..., Peer] = Peer
+    """As for `p2p.network.Network`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +198,7 @@ class Engine:
             listen_addr=Endpoint.parse(p2p.listen),
             clock=around.now_ms,
             dice=around.dice,
+            make_peer=around.make_peer,
         )
 
 

@@ -49,10 +49,12 @@ class Network:
         listen_addr: Endpoint | None = None,
         clock: Callable[[], int] = lambda: 0,
         dice: random.Random | None = None,
+        make_peer: Callable[..., Peer] = Peer,
     ) -> None:
         """Nothing happens before `run`. *seed*: the node key, 32 bytes.
 
-        *clock*: Unix milliseconds. *dice*: keys of handshakes, jitter, choices (default: the system's).
+        *clock*: Unix milliseconds. *dice*: keys of handshakes, jitter, choices (default: the system's). *make_peer*:
+        what stands between the services and a connection; simulations bring a subclass.
 
         *hello.listen_address* None: the bound address is told, if we listen. *private_peers*: node ids never passed
         on.
@@ -68,6 +70,7 @@ class Network:
         self._listen = listen_addr
         self._clock = clock
         self._dice = dice or random.SystemRandom()
+        self._make_peer = make_peer
         self._identity = Identity(seed=seed, hello=hello, channels=channels)
         self.book = book
         book.own_id = self.node_id
@@ -297,7 +300,7 @@ class Network:
     async def _be_peers(
         self, stream: trio.abc.Stream, session: Session, *, host: str, dialled: PeerAddress | None
     ) -> str:
-        peer = Peer(
+        peer = self._make_peer(
             stream=stream,
             session=session,
             address=dialled or _told_address(session.greeting, host),

@@ -52,7 +52,7 @@ class Depth(Protocol):
         """The world of *seed*; *tell* takes its trace. Broken promises come back in the outcome."""
 
 
-DEPTHS = {"core": "devnet.sim.core"}
+DEPTHS = {"core": "devnet.sim.core", "node": "devnet.sim.node"}
 """Each depth's module, imported when asked for."""
 
 

@@ -1,0 +1,133 @@
+"""What must hold in every node world, whatever happens: looked at on every commit of every node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from city.app import Town
+from consensus.chain import InvalidBlock, verify_commit
+from consensus.vote import Proposal, Vote
+from devnet.sim.node_town import CHAIN_ID
+from devnet.sim.node_trace import Trace
+from devnet.sim.outcome import Broken
+from node.store import Store
+
+Said = tuple[str, int, int]
+"""What was signed: kind, height and round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A height as the first node that decided it has it."""
+
+    node: int
+    block_id: bytes
+    app_hash: bytes
+    round: int
+    transactions: tuple[bytes, ...]
+
+
+class Checker:
+    """Safety. `decided` is the one history; every node must have a part of it."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self.decided: dict[int, Decided] = {}
+        self.rounds_above_0 = 0
+        self.committed: dict[bytes, int] = {}
+        """Height of each committed transaction."""
+        self.submitted: dict[bytes, None] = {}
+        """Everything that was ever sent by somebody."""
+        self._stored: dict[int, int] = {}
+        """The highest height that each node was seen to have stored."""
+        self._said: dict[tuple[bytes, Said], bytes | None] = {}
+        """By public key: the block id that was signed there."""
+
+    @property
+    def height(self) -> int:
+        """The highest decided height."""
+        return max(self.decided, default=0)
+
+    def opened(self, node: int, store: Store) -> None:
+        """*node* has started over *store*: all that it had decided is still there. Raises Broken."""
+        had = self._stored.get(node, 0)
+        if store.height < had:
+            raise Broken("lost_height", f"node {node} had stored height {had} and came back with {store.height}")
+        for height in range(max(1, had - 1), store.height + 1):
+            self.reached(node, store, height, None)
+
+    def reached(self, node: int, store: Store, height: int, app: Town | None) -> None:
+        """*node* has stored *height*. *app*: who knows what must hold in its state. Raises Broken."""
+        block = store.block(height)
+        header = block.header
+        self._stored[node] = max(height, self._stored.get(node, 0))
+        known = self.decided.get(height)
+        if known is None:
+            self._first(node, store, height, app)
+            return
+        if header.id != known.block_id:
+            raise Broken(
+                "fork",
+                f"at height {height} node {node} decided {header.id.hex()[:16]}, "
+                f"node {known.node} {known.block_id.hex()[:16]}",
+            )
+        if header.app_hash != known.app_hash or block.transaction_ids != known.transactions:
+            raise Broken("contents", f"nodes {node} and {known.node} hold different contents at height {height}")
+
+    def _first(self, node: int, store: Store, height: int, app: Town | None) -> None:
+        block, (commit, _) = store.block(height), store.commit_of(height)
+        header = block.header
+        former = self.decided.get(height - 1)
+        if former is not None and header.last_block_id != former.block_id:
+            raise Broken("fork", f"at height {height} node {node} builds on {header.last_block_id.hex()[:16]}")
+        try:
+            verify_commit(CHAIN_ID, store.validators_at(height), commit, header.id)
+        except InvalidBlock as invalid:
+            raise Broken(
+                "commit", f"node {node} stored height {height} with one that proves nothing: {invalid}"
+            ) from None
+        for id_ in block.transaction_ids:
+            if id_ in self.committed:
+                raise Broken("repeated", f"transaction {id_.hex()[:16]} at heights {self.committed[id_]} and {height}")
+            if id_ not in self.submitted:
+                raise Broken("invented", f"transaction {id_.hex()[:16]} at height {height} was never sent by anybody")
+            self.committed[id_] = height
+        if app is not None and height == store.height:
+            broken = app.broken_invariants(store.state())
+            if broken:
+                raise Broken("invariant", f"after height {height}: {', '.join(broken)}")
+        self.decided[height] = Decided(node, header.id, header.app_hash, commit.round, block.transaction_ids)
+        self.rounds_above_0 += commit.round > 0
+        self._trace.note(
+            f"height {height} decided in round {commit.round}, first by node {node}: {header.id.hex()[:16]}, "
+            f"state {header.app_hash.hex()[:16]}, {len(block.transaction_ids)} transactions"
+        )
+
+    def holds_all(self, node: int, store: Store) -> None:
+        """*node*'s whole chain is the one history. Raises Broken."""
+        for height in range(1, store.height + 1):
+            self.reached(node, store, height, None)
+
+    # Signatures -----------------------------------------------------------------------------------------------------
+
+    def signed_vote(self, node: int, key: bytes, vote: Vote) -> None:
+        """*vote* of the honest validator with public *key* leaves *node*. Raises Broken if it contradicts another."""
+        self._says(node, key, (vote.kind.name.lower(), vote.height, vote.round), vote.block_id)
+
+    def signed_proposal(self, node: int, key: bytes, proposal: Proposal) -> None:
+        """Likewise for a proposal."""
+        self._says(node, key, ("proposal", proposal.height, proposal.round), proposal.block_id)
+
+    def _says(self, node: int, key: bytes, place: Said, block_id: bytes | None) -> None:
+        before = self._said.setdefault((key, place), block_id)
+        if before != block_id:
+            kind, height, round_ = place
+            raise Broken(
+                "double_signing",
+                f"node {node} signed two {kind}s at height {height}, round {round_}: "
+                f"{_short(before)} and {_short(block_id)}",
+            )
+
+
+def _short(block_id: bytes | None) -> str:
+    return "nil" if block_id is None else block_id.hex()[:16]
