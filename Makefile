@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The pure folders: every branch, by their own tests.
 WHOLE := --cov-branch --cov-report=term:skip-covered --cov-fail-under=100
 
-.PHONY: devnet test lint types unit stories clean
+.PHONY: devnet test lint types unit stories crashes clean
 
 devnet: .venv/installed
 	$(BIN)/allting devnet up
@@ -22,10 +22,14 @@ types: .venv/installed-work
 unit: .venv/installed-work
 	$(BIN)/pytest -q -n 2 tests/consensus --cov=consensus $(WHOLE)
 	$(BIN)/pytest -q -n 2 tests/city --cov=city $(WHOLE)
-	$(BIN)/pytest -q -n 2 -m "not story" --ignore=tests/consensus --ignore=tests/city
+	$(BIN)/pytest -q -n 2 -m "not story and not long" --ignore=tests/consensus --ignore=tests/city
 
 stories: .venv/installed-work
-	$(BIN)/pytest -q -m story -n 2 --dist loadfile
+	$(BIN)/pytest -q -m "story and not long" -n 2 --dist loadfile
+
+# The power goes at every step on the disk that a run of the code lists: in simulation, then with SIGKILL (README).
+crashes: .venv/installed-work
+	$(BIN)/pytest -q -m long tests/worlds/test_power_cuts.py
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -172,7 +172,7 @@ class ConsensusGossip:
         """The peer gets what its last status lacks."""
         height = self._driver.height
         status = view.status
-        if status is None or status.height != height.number:
+        if status is None or status.height != height.number or self._driver.voice.failed:
             return
         view.at(height.number)
         now = trio.current_time()

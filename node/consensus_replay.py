@@ -51,6 +51,7 @@ def replay(driver: ConsensusDriver, payloads: Sequence[bytes]) -> None:
                 height.candidate(block).restore([Transaction.decode(raw) for raw in raws])
             case _:
                 inputs.append(record)
+    driver.voice.recall(height)
     deferred = _feed(height, height.machine.start())
     for input_ in inputs:
         if isinstance(input_, ProposalReceived):

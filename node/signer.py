@@ -6,6 +6,7 @@ A slot is a line of JSON with its SHA-256, padded with spaces to a block of its 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,9 +58,11 @@ _NOTHING = LastSigned(0, 0, 0, 0, b"", b"")
 
 
 class Signer:
-    """Signs proposals and votes of one key on one chain; a signature is on the disk before it is returned.
+    """Signs proposals and votes of one key on one chain. No signature may leave before `sync`.
 
-    After an OSError it signs nothing more: what the disk remembers is unknown.
+    The log is synced first, this memory second: a signature that only this memory kept would silence its key for ever
+    in a round that all others have forgotten, too. After an OSError it signs nothing more: what the disk remembers is
+    unknown.
     """
 
     def __init__(self, key_seed: bytes, chain_id: str, file: File, last: LastSigned) -> None:
@@ -67,6 +70,7 @@ class Signer:
         self._chain_id = chain_id
         self._file = file
         self._last = last
+        self._is_synced = True
         self._broken = False
         self.public_key = public_key(key_seed)
         """32 bytes."""
@@ -119,7 +123,7 @@ class Signer:
         return self._last
 
     def sign_vote(self, kind: VoteKind, height: int, round_: int, block_id: bytes | None) -> Vote:
-        """The signed vote, durable in memory. Raises DoubleSignRefused, OSError."""
+        """The signed vote. Raises DoubleSignRefused, OSError."""
         message = vote_sign_bytes(self._chain_id, kind, height, round_, block_id)
         signature = self._sign((height, round_, _STEPS[kind]), message)
         return Vote(
@@ -127,10 +131,40 @@ class Signer:
         )
 
     def sign_proposal(self, height: int, round_: int, pol_round: int, block_id: bytes) -> Proposal:
-        """The signed proposal, durable in memory. Raises DoubleSignRefused, OSError."""
+        """The signed proposal. Raises DoubleSignRefused, OSError."""
         message = proposal_sign_bytes(self._chain_id, height, round_, pol_round, block_id)
         signature = self._sign((height, round_, _PROPOSE), message)
         return Proposal(height=height, round=round_, pol_round=pol_round, block_id=block_id, signature=signature)
+
+    def recall(self, message: Vote | Proposal) -> None:
+        """*message*, which the log knows as ours, counts as signed: a crash came before its `sync`."""
+        if isinstance(message, Vote):
+            kind, block_id = message.kind, message.block_id
+            place = (message.height, message.round, _STEPS[kind])
+            signed = vote_sign_bytes(self._chain_id, kind, message.height, message.round, block_id)
+        else:
+            place = (message.height, message.round, _PROPOSE)
+            signed = proposal_sign_bytes(
+                self._chain_id, message.height, message.round, message.pol_round, message.block_id
+            )
+        if place > self._last.place:
+            self._remember(place, signed, message.signature)
+
+    def sync(self) -> None:
+        """Everything signed is remembered on the disk. Raises DiskFailed, and from then on nothing is signed."""
+        if self._is_synced:
+            return
+        if self._broken:
+            raise OSError("the last-sign state could not be written; restart the node once the disk is well")
+        last = dataclasses.replace(self._last, sequence=self._last.sequence + 1)
+        try:
+            self._file.write(_slot(last, self.public_key, self._chain_id), last.sequence % 2 * _SLOT_BYTES)
+            self._file.sync()
+        except OSError:
+            self._broken = True
+            raise
+        self._last = last
+        self._is_synced = True
 
     def close(self) -> None:
         """The file is closed; this signer signs nothing more."""
@@ -146,18 +180,12 @@ class Signer:
         if self._broken:
             raise OSError("the last-sign state could not be written; restart the node once the disk is well")
         signature = sign(self._seed, message)
-        self._save(LastSigned(last.sequence + 1, *place, message, signature))
+        self._remember(place, message, signature)
         return signature
 
-    def _save(self, last: LastSigned) -> None:
-        slot = _slot(last, self.public_key, self._chain_id)
-        try:
-            self._file.write(slot, last.sequence % 2 * _SLOT_BYTES)
-            self._file.sync()
-        except OSError:
-            self._broken = True
-            raise
-        self._last = last
+    def _remember(self, place: tuple[int, int, int], message: bytes, signature: bytes) -> None:
+        self._last = LastSigned(self._last.sequence, *place, message, signature)
+        self._is_synced = False
 
 
 def _place_text(place: tuple[int, int, int]) -> str:

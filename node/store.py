@@ -153,7 +153,7 @@ class Store:
             put_genesis(transaction, self._environment, genesis, chain_state)
             yield from self._trees.write(transaction, plan, changes)
 
-        self._environment.write_inline(writes)
+        self._environment.write_inline(writes, label="genesis")
         self._committed(plan, chain_state, changes)
 
     async def commit(self, decided: DecidedBlock) -> None:
@@ -180,9 +180,9 @@ class Store:
         pruning = Pruning(self._environment, oldest, entries_max=entries_max)
         self._horizon.oldest = oldest  # before the first await: a reader must not meet a half-pruned state
         if self._inline:
-            self._environment.write_inline(pruning.writes)
+            self._environment.write_inline(pruning.writes, label="pruning")
         else:
-            await self._environment.write(pruning.writes)
+            await self._environment.write(pruning.writes, label="pruning")
         return pruning.is_complete
 
     async def forget(self, below: Mapping[str, int], *, rows_max: int = FORGET_ROWS_MAX) -> bool:
@@ -195,9 +195,9 @@ class Store:
             self._earliest[part] = max(self._earliest[part], min(below[part], self._forgettable))
         forgetting = Forgetting(self._environment, self._present, self._earliest, rows_max=rows_max)
         if self._inline:
-            self._environment.write_inline(forgetting.writes)
+            self._environment.write_inline(forgetting.writes, label="forgetting")
         else:
-            await self._environment.write(forgetting.writes)
+            await self._environment.write(forgetting.writes, label="forgetting")
         self._present = forgetting.reached
         return forgetting.is_complete
 

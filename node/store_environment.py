@@ -130,27 +130,30 @@ class Environment:
         """The handle of a table, for use within a write transaction."""
         return self._tables[name]
 
-    async def write(self, writes: Writes) -> None:
-        """All of *writes* is on the disk, or nothing. The loop goes on meanwhile, reading the former commit."""
+    async def write(self, writes: Writes, *, label: str = "") -> None:
+        """All of *writes* is on the disk, or nothing. The loop goes on meanwhile, reading the former commit.
+
+        *label* is what the step on the disk is called by, if not by the folder's name.
+        """
         async with self._writing:
             for _ in range(_GROWTHS_MAX):
                 with self._attempt() as attempt:
                     for _ in writes(attempt.transaction):
                         await trio.lowlevel.checkpoint()
-                    with self._disk.step(Act.COMMIT, self.path):
+                    with self._disk.step(Act.COMMIT, self.path, label):
                         await trio.to_thread.run_sync(attempt.transaction.commit)
                     attempt.is_committed = True
                 if attempt.is_committed:
                     return
         raise self._does_not_fit()
 
-    def write_inline(self, writes: Writes) -> None:
+    def write_inline(self, writes: Writes, *, label: str = "") -> None:
         """As `write`, without the loop: tests, the simulator, and what is written before the node runs."""
         for _ in range(_GROWTHS_MAX):
             with self._attempt() as attempt:
                 for _ in writes(attempt.transaction):
                     pass
-                with self._disk.step(Act.COMMIT, self.path):
+                with self._disk.step(Act.COMMIT, self.path, label):
                     attempt.transaction.commit()
                 attempt.is_committed = True
             if attempt.is_committed:

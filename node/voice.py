@@ -23,6 +23,8 @@ class Voice:
         self._unspoken: list[Proposal | Vote] = []
         self.muted = False
         """While we are known to be behind, we don't sign."""
+        self.failed = False
+        """Whether what was signed last may not be durable: it must not leave, whatever else goes on till the end."""
 
     @property
     def address(self) -> bytes | None:
@@ -59,10 +61,28 @@ class Voice:
         self._unspoken.append(vote)
         return vote
 
+    def recall(self, height: HeightInProgress) -> None:
+        """What the log says that we said at *height* is remembered as signed, on the disk. Raises DiskFailed."""
+        if self._signer is None:
+            return
+        for vote in height.own_votes.values():
+            if vote.validator == self._signer.address:  # the log may be of a former key
+                self._signer.recall(vote)
+        for round_, proposal in height.own_proposals.items():
+            if height.parent.validators.proposer(round_).address == self._signer.address:
+                self._signer.recall(proposal)
+        self._signer.sync()
+
     def take_unspoken(self) -> list[Proposal | Vote]:
-        """What may leave now: it and all that led to it is durable."""
+        """What may leave now: it and all that led to it is durable, the log first (see `Signer`)."""
         if self._unspoken:
-            self._wal.sync()
+            try:
+                self._wal.sync()
+                if self._signer is not None:
+                    self._signer.sync()
+            except BaseException:
+                self.failed = True
+                raise
         unspoken, self._unspoken = self._unspoken, []
         return unspoken
 

@@ -35,6 +35,7 @@ def test_signatures_hold(signer: Signer) -> None:
 def test_the_same_again_is_the_same_signature(signer: Signer, tmp_path: Path) -> None:
     first = signer.sign_vote(PREVOTE, 3, 1, ONE)
     assert signer.sign_vote(PREVOTE, 3, 1, ONE) == first
+    signer.sync()
     signer.close()
     assert Signer.open(SEED, tmp_path / "state", CHAIN).sign_vote(PREVOTE, 3, 1, ONE) == first
 
@@ -101,9 +102,12 @@ def test_an_unreadable_state_file_is_refused(signer: Signer, tmp_path: Path) -> 
 
 def test_a_write_torn_at_any_byte_leaves_the_former_or_the_new_state(signer: Signer, tmp_path: Path) -> None:
     path = tmp_path / "state"
+    signer.sign_proposal(1, 0, -1, ONE)
     signer.sign_vote(PREVOTE, 1, 0, ONE)
+    signer.sync()
     former, before = path.read_bytes(), signer.last
     signer.sign_vote(PRECOMMIT, 1, 0, ONE)
+    signer.sync()
     new, after = path.read_bytes(), signer.last
     differing = [at for at in range(8192) if former[at] != new[at]]
     for size in range(differing[0], differing[-1] + 2, 7):
@@ -118,20 +122,40 @@ def test_a_disk_error_means_silence(signer: Signer, tmp_path: Path, monkeypatch:
     def fail(*_: object) -> int:
         raise OSError(errno.EIO, "Input/output error")
 
-    before = signer.sign_vote(PREVOTE, 1, 0, ONE)
+    signer.sign_vote(PREVOTE, 1, 0, ONE)
+    signer.sync()
+    signer.sign_vote(PRECOMMIT, 1, 0, ONE)
     with monkeypatch.context() as patch:
         patch.setattr(os, name, fail)
         with pytest.raises(OSError, match="Input/output error"):
-            signer.sign_vote(PRECOMMIT, 1, 0, ONE)
+            signer.sync()
     with pytest.raises(OSError, match="could not be written"):
-        signer.sign_vote(PRECOMMIT, 1, 0, ONE)
-    assert signer.sign_vote(PREVOTE, 1, 0, ONE) == before
+        signer.sync()
+    with pytest.raises(OSError, match="could not be written"):
+        signer.sign_vote(PREVOTE, 1, 1, ONE)
     signer.close()
     signer.close()
+
+
+def test_what_the_log_knows_as_ours_counts_as_signed(signer: Signer, tmp_path: Path) -> None:
+    vote, proposal = signer.sign_vote(PREVOTE, 2, 0, ONE), signer.sign_proposal(2, 1, -1, ONE)
+    signer.close()  # not synced: what was signed had not left
+    again = Signer.open(SEED, tmp_path / "state", CHAIN)
+    assert again.last.place == (0, 0, 0)
+    for message in (vote, proposal, vote):
+        again.recall(message)
+    again.sync()
+    again.close()
+    third = Signer.open(SEED, tmp_path / "state", CHAIN)
+    assert third.sign_proposal(2, 1, -1, ONE) == proposal
+    with pytest.raises(DoubleSignRefused):
+        third.sign_proposal(2, 1, -1, TWO)
+    with pytest.raises(DoubleSignRefused):
+        third.sign_vote(PREVOTE, 2, 0, TWO)
 
 
 _REQUESTS = st.tuples(
-    st.sampled_from(["propose", "prevote", "precommit", "restart"]),
+    st.sampled_from(["propose", "prevote", "precommit", "sync", "crash"]),
     st.integers(1, 3),
     st.integers(0, 2),
     st.sampled_from([ONE, TWO, None]),
@@ -145,15 +169,21 @@ def test_no_sequence_of_requests_yields_two_signatures_for_one_place(
 ) -> None:
     path = tmp_path_factory.mktemp("signer") / "state"
     signer = Signer.create(SEED, path, CHAIN)
+    left: dict[tuple[int, int, str], tuple[bytes | None, bytes]] = {}  # what was synced, and so may be known to others
     signed: dict[tuple[int, int, str], tuple[bytes | None, bytes]] = {}
     order = {"propose": 1, "prevote": 2, "precommit": 3}
-    highest = (0, 0, 0)
     for what, height, round_, block_id in requests:
-        if what == "restart":
+        if what == "sync":
+            signer.sync()
+            left.update(signed)
+            continue
+        if what == "crash":
             signer.close()
             signer = Signer.open(SEED, path, CHAIN)
+            signed = {}
             continue
         place = (height, round_, order[what])
+        highest = signer.last.place
         try:
             if what == "propose":
                 signature = signer.sign_proposal(height, round_, -1, block_id or ONE).signature
@@ -164,7 +194,7 @@ def test_no_sequence_of_requests_yields_two_signatures_for_one_place(
             assert place <= highest
             continue
         value = (block_id or ONE if what == "propose" else block_id, signature)
+        assert left.get((height, round_, what), value) == value
         assert signed.setdefault((height, round_, what), value) == value
         assert place >= highest
-        highest = place
     signer.close()
