@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,11 +21,14 @@ from node.invite import PEERS_MAX, Invite, Terms
 from node.services import Services
 from node.store_environment import StoreFailed
 from p2p.address import PeerAddress
+from p2p.scores import BAN_SECONDS_MAX
 
 _log = structlog.get_logger("admin")
 
 SOCKET_NAME = "admin.sock"
 LINE_BYTES_MAX = 64 * 1024
+ANSWER_BYTES_MAX = 16 * 2**20
+"""Of the longest list of peers and bans, several times over."""
 CONNECTIONS_MAX = 8
 CALL_SECONDS = 30
 PROGRESS_SECONDS = 1
@@ -50,6 +54,8 @@ class Admin:
             "invite": self._invite,
             "peers": self._peers,
             "backup": self._bad_backup,
+            "ban": self._ban,
+            "unban": self._unban,
         }
 
     async def serve(self, *, task_status: trio.TaskStatus[Path] = trio.TASK_STATUS_IGNORED) -> None:
@@ -143,10 +149,38 @@ class Admin:
         raise AdminRefused("backup needs the absolute path of a file that is not there yet")
 
     def _peers(self, arguments: dict[str, Any]) -> Any:
-        return [
-            {"address": str(peer.address), "outbound": peer.outbound, "moniker": peer.hello.moniker}
-            for peer in self._services.network.peers.values()
-        ]
+        """All that is known of peers and bans, private ones included."""
+        return self._services.network.net_info(private=True)
+
+    def _ban(self, arguments: dict[str, Any]) -> Any:
+        network, node_id = self._services.network, self._known_node(arguments)
+        seconds = arguments.get("seconds")
+        if type(seconds) is not int or not 1 <= seconds <= BAN_SECONDS_MAX:
+            raise AdminRefused(f"a ban lasts 1…{BAN_SECONDS_MAX} seconds")
+        if network.is_welcome(node_id):
+            raise AdminRefused("config.toml names this node as persistent or unconditional; take it out there first")
+        network.ban(node_id, seconds)
+        _log.info("peer_banned_by_operator", peer=node_id, seconds=seconds)
+        return {"node_id": node_id.hex(), "seconds": seconds}
+
+    def _unban(self, arguments: dict[str, Any]) -> Any:
+        node_id = self._known_node(arguments)
+        if not self._services.network.unban(node_id):
+            raise AdminRefused("this node has neither a ban nor points")
+        return {"node_id": node_id.hex()}
+
+    def _known_node(self, arguments: dict[str, Any]) -> bytes:
+        """The node that ``node_id`` means: the whole id, or the beginning of that of one peer or ban."""
+        network, text = self._services.network, arguments.get("node_id")
+        if not isinstance(text, str) or not re.fullmatch(r"[0-9a-f]{8,64}", text):
+            raise AdminRefused("a node id is 64 hex digits; the first 8 will do if it is connected or banned")
+        known = {*network.peers, *(ban.node_id for ban in network.bans())}
+        found = [node_id for node_id in known if node_id.hex().startswith(text)]
+        if len(found) == 1:
+            return found[0]
+        if len(text) == 64:
+            return bytes.fromhex(text)
+        raise AdminRefused(f"{'several nodes begin' if found else 'no peer and no ban begins'} with {text}")
 
     def _invite(self, arguments: dict[str, Any]) -> Any:
         """A link to this node and its peers, with the latest block as its trust root."""
@@ -173,7 +207,12 @@ class Admin:
         """This node first, then peers that listen and that it reached itself, so that the link outlives one machine."""
         services = self._services
         own = own_address(services)
-        others = [str(peer.address) for peer in services.network.peers.values() if peer.outbound and peer.address]
+        network = services.network
+        others = [
+            str(peer.address)
+            for peer in network.peers.values()
+            if peer.outbound and peer.address and not network.is_private(peer.id)
+        ]
         return tuple(dict.fromkeys([str(own), *others]))[:PEERS_MAX]
 
 
@@ -204,10 +243,10 @@ def call(
                 channel.connect(name)
             channel.sendall(json.dumps({"command": command, **arguments}).encode() + b"\n")
             with channel.makefile("rb") as file:
-                answer = json.loads(file.readline(LINE_BYTES_MAX + 1))
+                answer = json.loads(file.readline(ANSWER_BYTES_MAX))
                 while "progress" in answer:
                     progress(*answer["progress"])
-                    answer = json.loads(file.readline(LINE_BYTES_MAX + 1))
+                    answer = json.loads(file.readline(ANSWER_BYTES_MAX))
         except (FileNotFoundError, ConnectionRefusedError):
             raise NotRunning(f"no node runs in {home}; start it with: allting start --home {home}") from None
         except (OSError, ValueError) as error:

@@ -254,6 +254,9 @@ class BlockSync:
         if synced is not None:
             self._driver.voice.muted = self.catching_up = True
             await self._driver.apply(synced)
+            peer = self._sources[peer_id].peer if peer_id in self._sources else None
+            if peer is not None:
+                peer.was_useful(CHANNEL.name)
 
     async def _verified(self, answer: DecidedHeight) -> Synced | None:
         """*answer*, verified by its commit; None if our height is decided.

@@ -79,6 +79,11 @@ def _are_peers(value: tuple[str, ...]) -> str | None:
     return None
 
 
+def _are_node_ids(value: tuple[str, ...]) -> str | None:
+    bad = [text for text in value if not re.fullmatch(r"[0-9a-f]{64}", text)]
+    return f"“{bad[0]:.80}” is no node id (64 hex digits, from: allting node id)" if bad else None
+
+
 def _is_moniker(value: str) -> str | None:
     if not 1 <= len(value) <= MONIKER_LENGTH_MAX or not value.isprintable():
         return f"a moniker has 1…{MONIKER_LENGTH_MAX} printable characters"
@@ -99,12 +104,25 @@ class P2pConfig:
         "", "What peers are told, if it differs from listen (behind NAT): host:port.", _is_address_or_empty
     )
     persistent_peers: tuple[str, ...] = setting((), "Peers to stay connected with: nodeid@host:port.", _are_peers)
-    seeds: tuple[str, ...] = setting((), "Peers to ask for addresses when none are known.", _are_peers)
+    seeds: tuple[str, ...] = setting(
+        (), "Peers to ask for addresses when none are known, and to leave then: nodeid@host:port.", _are_peers
+    )
+    private_peers: tuple[str, ...] = setting((), "Node ids of peers that nobody is told of.", _are_node_ids)
+    unconditional_peers: tuple[str, ...] = setting(
+        (), "Node ids that are let in beyond the limits, never banned, and never displaced.", _are_node_ids
+    )
     exchange: bool = setting(True, "Tell peers of other peers, and learn from them; false: only the peers named here.")
-    inbound_peers_max: int = setting(40, "Connections that others opened.", between(0, 1000))
+    inbound_peers_max: int = setting(
+        40, "Connections that others opened; beyond, the least useful gives way to a newcomer.", between(0, 1000)
+    )
     outbound_peers_max: int = setting(10, "Connections that this node opens, beside persistent peers.", between(0, 100))
     peers_per_host_max: int = setting(8, "Inbound connections from one network address.", between(1, 1000))
-    bytes_per_second_max: int = setting(16 * MIB, "Received from one peer.", between(64 * 1024, 2**32))
+    exempt_loopback: bool = setting(
+        True, "No limits per address for this machine itself; false if peers come through a proxy on it."
+    )
+    bytes_per_second_max: int = setting(
+        128 * MIB, "Received from one peer on one channel, in the long run.", between(64 * 1024, 2**32)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

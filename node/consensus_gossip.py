@@ -260,6 +260,7 @@ class ConsensusGossip:
                 raise BadMessage("a vote whose signature is wrong", "bad_message.signature")
             self._seen[vote.signature] = now
             self._driver.vote_arrived(vote)
+            view.peer.was_useful(CHANNEL.name)
         elif not _is_known(height, vote):
             return
         view.holds((vote.round, vote.kind, index, vote.block_id), now)
@@ -289,6 +290,7 @@ class ConsensusGossip:
         _require_contents(block)
         view.at(height.number).blocks.add(block.id)
         self._driver.proposal_arrived(proposal, block)
+        view.peer.was_useful(CHANNEL.name)
 
     def _take_block(self, view: PeerView, block: Block) -> None:
         height = self._driver.height

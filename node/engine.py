@@ -5,10 +5,12 @@ Clock, dice and transport come from outside, so that a simulation can bring its 
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -39,7 +41,7 @@ from node.verifier import new_verifier
 from node.voice import Voice
 from node.wal import Wal
 from p2p.address import Endpoint, PeerAddress
-from p2p.address_book import AddressBook
+from p2p.address_book import AddressBook, BadBook
 from p2p.channel import Channel
 from p2p.handshake import Hello
 from p2p.limits import Limits
@@ -164,14 +166,7 @@ class Engine:
 
     def _network(self, around: Surroundings) -> Network:
         own, p2p = self._own, self._own.config.p2p
-        book_file = own.home.addresses
-        book = AddressBook(
-            dice=around.dice,
-            save=lambda data: write_atomically(book_file, data, disk=around.disk),
-            saved=around.disk.read(book_file) if around.disk.exists(book_file) else b"",
-        )
-        for seed in p2p.seeds:
-            book.add(PeerAddress.parse(seed), source="seed")
+        scores_file = own.home.scores
         return Network(
             seed=own.node_seed,
             hello=Hello(
@@ -180,21 +175,32 @@ class Engine:
                 moniker=own.config.moniker,
                 listen_address=p2p.external_address or None,
             ),
-            channels=CHANNELS,
+            channels=[
+                dataclasses.replace(
+                    channel, bytes_per_second_max=min(channel.bytes_per_second_max, p2p.bytes_per_second_max)
+                )
+                for channel in CHANNELS
+            ],
             services={
                 "consensus": _where_spoken(consensus_messages.CHANNEL, self._gossip.serve),
                 "transactions": _where_spoken(transaction_gossip.CHANNEL, self._transactions.serve),
                 "sync": _where_spoken(sync_messages.CHANNEL, self._sync.serve),
             },
             transport=around.transport,
-            book=book,
+            book=_address_book(own.home.addresses, around),
             limits=Limits(
                 inbound_max=p2p.inbound_peers_max,
                 # Who must know nobody but the peers that are named dials nobody else.
                 outbound_max=p2p.outbound_peers_max if p2p.exchange else 0,
                 per_host_max=p2p.peers_per_host_max,
+                exempt_loopback=p2p.exempt_loopback,
             ),
             persistent_peers=[PeerAddress.parse(text) for text in p2p.persistent_peers],
+            private_peers=[bytes.fromhex(text) for text in p2p.private_peers],
+            unconditional_peers=[bytes.fromhex(text) for text in p2p.unconditional_peers],
+            seeds=[PeerAddress.parse(text) for text in p2p.seeds],
+            save_scores=lambda data: write_atomically(scores_file, data, disk=around.disk),
+            saved_scores=around.disk.read(scores_file) if around.disk.exists(scores_file) else b"",
             listen_addr=Endpoint.parse(p2p.listen),
             clock=around.now_ms,
             dice=around.dice,
@@ -224,6 +230,20 @@ def write_genesis(store: Store, genesis: GenesisFile, app: Application) -> None:
         raise NodeStopped(f"the genesis can't begin a chain: {genesis.located(error)}") from error
     changes = {**first.changes, "chain": chain_changes(None, chain)}
     store.write_genesis(genesis.raw, chain, changes, store.plan(changes, 0))
+
+
+def _address_book(file: Path, around: Surroundings) -> AddressBook:
+    """The book that *file* holds; an empty one if it holds none, for addresses can be learned again."""
+
+    def save(data: bytes) -> None:
+        write_atomically(file, data, disk=around.disk)
+
+    saved = around.disk.read(file) if around.disk.exists(file) else b""
+    try:
+        return AddressBook(dice=around.dice, save=save, saved=saved)
+    except BadBook as error:
+        log.warning("address_book_damaged", file=str(file), why=str(error))
+        return AddressBook(dice=around.dice, save=save)
 
 
 def _where_spoken(channel: Channel, serve: Service) -> Service:

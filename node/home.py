@@ -63,6 +63,11 @@ class Home:
         return self.data / "addresses.json"
 
     @property
+    def scores(self) -> Path:
+        """Bans and points of peers."""
+        return self.data / "scores.bin"
+
+    @property
     def admin_socket(self) -> Path:
         """Where the node's owner gives orders."""
         return self.path / "admin.sock"

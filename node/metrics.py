@@ -98,6 +98,16 @@ class NodeCollector(Collector):
         for direction, outbound in (("inbound", False), ("outbound", True)):
             metric.add_metric([direction], sum(1 for peer in peers if peer.outbound is outbound))
         yield metric
+        yield _counters("p2p_refused", "Inbound connections and handshakes refused.", "code", network.doorway.refused)
+        yield _gauge("p2p_handshakes", "Inbound handshakes under way.", network.doorway.handshakes)
+        yield _counter("p2p_evicted", "Inbound peers that gave way to a newcomer.", network.evicted)
+        yield _counter("p2p_penalties", "Times that a peer broke a rule.", network.scores.penalties)
+        yield _counter("p2p_bans", "Bans that were made.", network.scores.bans_made)
+        yield _gauge("p2p_banned", "Bans in force.", len(network.bans()))
+        yield _gauge("p2p_addresses", "Addresses in the book.", len(network.book))
+        yield _gauge("p2p_addresses_tried", "Those of them that a dial has reached.", network.book.tried)
+        yield _counter("p2p_addresses_ignored", "Addresses told beyond a peer's allowance.", network.addresses_ignored)
+        yield _counter("p2p_dial_backs_failed", "Peers whose own address did not answer.", network.dial_backs_failed)
         wire = network.wire_statistics()
         yield _counter("p2p_sent_bytes", "Bytes sent to peers, as on the wire.", wire.bytes_sent)
         yield _counter("p2p_received_bytes", "Bytes received from peers, as on the wire.", wire.bytes_received)

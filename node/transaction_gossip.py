@@ -69,6 +69,9 @@ class GossipPeer(Protocol):
     async def send(self, channel_id: int, message: bytes) -> None:
         """*message* is in the queue, after waiting for room."""
 
+    def was_useful(self, kind: str) -> None:
+        """The peer has just brought something new and true."""
+
     async def receive_batch(self, channel_id: int, messages_max: int = ...) -> list[bytes]:
         """What waits on the channel, at least one message."""
 
@@ -270,6 +273,8 @@ class TransactionGossip:
         self._asked.pop(identity, None)
         entry = self._mempool.entry(identity)
         if entry is not None:
+            if entry.source == link.peer.id:
+                link.peer.was_useful(CHANNEL.name)
             entry.holders |= link.bit
         elif code:
             self._refused.put(identity, (self._refused.get(identity) or 0) + 1)

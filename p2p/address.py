@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 NODE_ID_BYTES = 32
 HOST_CHARACTERS_MAX = 253
+CACHED_MAX = 8_192
+"""Hosts whose group is remembered: more than an address book holds."""
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 """Names as the resolver takes them: it raises for an empty or a long label, and strangers tell us names."""
@@ -89,6 +92,27 @@ def is_unspecified(host: str) -> bool:
         return False
 
 
+def reach(host: str) -> int:
+    """How far *host* can be meant: 0 this machine, 1 a network that is not public, 2 the whole net (names too)."""
+    if is_loopback(host):
+        return 0
+    try:
+        return 2 if ipaddress.ip_address(host).is_global else 1
+    except ValueError:
+        return 2
+
+
+@lru_cache(CACHED_MAX)
+def host_key(host: str) -> str:
+    """What limits per address count: an IPv4 address or a name; of IPv6 the /64, which any one line at home owns."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    return host if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
+
+
+@lru_cache(CACHED_MAX)
 def network_group(host: str) -> str:
     """The part of the net that one operator easily controls: IPv4 /16, IPv6 /32, else the host itself."""
     try:

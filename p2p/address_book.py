@@ -1,15 +1,16 @@
 """Nodes that could be dialled, bounded, in buckets, kept in a small file.
 
 A node is *new* while we only heard of it, and *tried* once a dial reached it. Buckets make it dear for one liar or
-one network to fill the book: where an entry may stand depends on a secret, on the group of networks that its
-address is in and, for new ones, on the group of who told us. Only tried entries are passed on.
+one network to fill the book: which of them an entry may stand in depends on a secret and, for new ones, on the network
+of who told us, for tried ones on their own network. What stands in a full bucket leaves only if it does not answer any
+more: new entries after dials in vain, tried ones after a test. Only tried entries are passed on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -17,14 +18,26 @@ from consensus.codec import BadMessage
 from consensus.shape import U63, Count, Length, PublicKey, Range, Size, from_bytes, to_bytes
 from p2p.address import PeerAddress, network_group
 
-NEW_BUCKETS, TRIED_BUCKETS, BUCKET_ENTRIES_MAX = 64, 32, 16
-"""At most 1,024 new and 512 tried entries."""
-BUCKETS_PER_GROUP = 8
-"""Buckets that the addresses of one network group can reach."""
+NEW_BUCKETS, TRIED_BUCKETS, BUCKET_ENTRIES_MAX = 128, 64, 16
+"""At most 2,048 new and 1,024 tried entries."""
+NEW_BUCKETS_PER_SOURCE = 8
+"""Buckets that all who tell from one network can reach, whatever they tell: a sixteenth."""
+TRIED_BUCKETS_PER_GROUP = 4
+"""Buckets that the nodes of one network can reach: a sixteenth. Most of a small town may live in one."""
+GIVES_WAY_FAILURES = 3
+"""Dials in vain after which an entry of a full bucket makes room."""
+CHALLENGERS_MAX = 16
+"""Reached nodes that wait for the test of whom they would displace; more are merely new."""
+FRESH_MS = 600_000
+"""So long after it was reached an entry needs no test."""
+ANCHORS_MAX = 4
+"""Peers of the last run that are dialled first, whatever the book was filled with meanwhile."""
 FAILURES_MAX = 8
 """A new node that was dialled so often in vain is forgotten; a tried one is new again."""
 RETRY_BASE_MS, RETRY_MAX_MS = 5_000, 3_600_000
 """Pause after the first dial in vain; doubles each time."""
+TRIED_SHARE = 0.7
+"""How often a tried node is drawn where new ones could be."""
 FILE_BYTES_MAX = 2**20
 NEVER = 0
 
@@ -58,9 +71,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    version: Annotated[int, Range(1, 1)]
+    version: Annotated[int, Range(2, 2)]
     secret: Annotated[bytes, Size(32)]
-    entries: Annotated[tuple[Entry, ...], Count(2 * NEW_BUCKETS * BUCKET_ENTRIES_MAX)]
+    entries: Annotated[tuple[Entry, ...], Count((NEW_BUCKETS + TRIED_BUCKETS) * BUCKET_ENTRIES_MAX)]
+    anchors: Annotated[tuple[PublicKey, ...], Count(ANCHORS_MAX)]
 
 
 class BadBook(ValueError):
@@ -79,6 +93,11 @@ class AddressBook:
         self._dice = dice
         self._entries: dict[bytes, Entry] = {}
         self._buckets: dict[tuple[bool, int], dict[bytes, None]] = {}
+        self._bucket_of: dict[bytes, tuple[bool, int]] = {}
+        self._challengers: dict[bytes, Entry] = {}
+        """Node id of a tried entry that is to be tested → who gets its place otherwise."""
+        self._anchors: tuple[bytes, ...] = ()
+        self._anchors_left: list[bytes] = []
         self._changed = False
         self.own_id = b""
         """Set by the network: never enters the book."""
@@ -90,6 +109,8 @@ class AddressBook:
             self._secret = file.secret
             for entry in file.entries:
                 self._insert(entry)
+            self._anchors = file.anchors
+            self._anchors_left = list(file.anchors)
         else:
             self._secret = dice.randbytes(32)
 
@@ -108,7 +129,7 @@ class AddressBook:
     def add(self, address: PeerAddress, *, source: str = "") -> bool:
         """Whether *address* is in the book now as a new one. *source*: host of who told us, "" for ourselves.
 
-        A tried node keeps its address: strangers can't redirect it. A full bucket gives up its worst entry, or refuses.
+        A tried node keeps its address: strangers can't redirect it. In a full bucket it takes the place of a dead one.
         """
         if address.node_id == self.own_id:
             return False
@@ -130,7 +151,9 @@ class AddressBook:
         source = known.source if known else ""
         if known is not None:
             self._remove(known)
-        self._insert(Entry(address.node_id, address.host, address.port, source, True, 0, now_ms, now_ms))
+        entry = Entry(address.node_id, address.host, address.port, source, True, 0, now_ms, now_ms)
+        if not self._insert(entry):
+            self._challenge(entry)
         self._changed = True
 
     def failed(self, address: PeerAddress, now_ms: int) -> None:
@@ -154,15 +177,71 @@ class AddressBook:
             self._remove(known)
             self._changed = True
 
-    def to_dial(self, now_ms: int, *, skip: Callable[[bytes], bool]) -> PeerAddress | None:
-        """A node worth dialling now, tried ones more often than new ones; None if there is none. *skip*: by node id."""
+    def to_dial(self, now_ms: int, *, skip: Callable[[bytes], bool], groups: Container[str] = ()) -> PeerAddress | None:
+        """A node worth dialling now; None if there is none. *skip*: by node id.
+
+        *groups*: networks to avoid if possible. First the anchors; then tried ones more often than new ones, and every
+        bucket alike, however full it is.
+        """
+        while self._anchors_left:
+            anchor = self._entries.get(self._anchors_left.pop(0))
+            if anchor is not None and not skip(anchor.node_id):
+                return anchor.address
         ready = [e for e in self._entries.values() if e.may_be_dialled(now_ms) and not skip(e.node_id)]
+        ready = [e for e in ready if network_group(e.host) not in groups] or ready
         if not ready:
             return None
         tried = [entry for entry in ready if entry.tried]
         new = [entry for entry in ready if not entry.tried]
-        pool = tried if tried and (not new or self._dice.random() < 0.7) else new
-        return self._dice.choice(pool).address
+        return self._draw(tried if tried and (not new or self._dice.random() < TRIED_SHARE) else new).address
+
+    def to_test(self, now_ms: int, *, skip: Callable[[bytes], bool]) -> PeerAddress | None:
+        """Whom to dial only to see whether it is there: a tried one that was challenged, else a new one. See `tested`.
+
+        *skip*: by node id; who is connected needs no test.
+        """
+        for incumbent_id in list(self._challengers):
+            incumbent = self._entries.get(incumbent_id)
+            alive = incumbent is not None and (skip(incumbent_id) or now_ms - incumbent.reached_ms < FRESH_MS)
+            if incumbent is None or not incumbent.tried or alive:
+                del self._challengers[incumbent_id]
+            else:
+                return incumbent.address
+        new = [
+            entry
+            for entry in self._entries.values()
+            if not entry.tried
+            and entry.may_be_dialled(now_ms)
+            and now_ms - entry.reached_ms >= FRESH_MS
+            and not skip(entry.node_id)
+        ]
+        return self._draw(new).address if new else None
+
+    def tested(self, address: PeerAddress, now_ms: int, *, there: bool) -> None:
+        """The node that `to_test` named was dialled; if it is not *there*, who challenged it takes its place."""
+        challenger = self._challengers.pop(address.node_id, None)
+        if there:
+            self.reached(address, now_ms)
+            return
+        self.failed(address, now_ms)
+        incumbent = self._entries.get(address.node_id)
+        if challenger is not None and incumbent is not None and incumbent.tried:
+            self._remove(incumbent)
+            self.reached(challenger.address, challenger.reached_ms)
+            self._insert(replace(incumbent, tried=False))
+
+    @property
+    def tried(self) -> int:
+        """How many entries were reached by a dial."""
+        return sum(entry.tried for entry in self._entries.values())
+
+    def keep_anchors(self, node_ids: Sequence[bytes]) -> None:
+        """The first ANCHORS_MAX of *node_ids* that are tried will be dialled first in the next run."""
+        known = [node_id for node_id in node_ids if (entry := self._entries.get(node_id)) is not None and entry.tried]
+        anchors = tuple(known[:ANCHORS_MAX])
+        if anchors and anchors != self._anchors:
+            self._anchors = anchors
+            self._changed = True
 
     def next_dial_ms(self, now_ms: int, *, skip: Callable[[bytes], bool]) -> int | None:
         """Milliseconds until `to_dial` has something; None if nothing will come without news."""
@@ -183,32 +262,56 @@ class AddressBook:
     def save(self) -> None:
         """What changed since the last time is in the file. An OSError of the saver passes through."""
         if self._save is not None and self._changed:
-            self._save(to_bytes(_File(1, self._secret, tuple(self._entries.values()))))
+            self._save(to_bytes(_File(2, self._secret, tuple(self._entries.values()), self._anchors)))
         self._changed = False
 
+    def _draw(self, entries: Sequence[Entry]) -> Entry:
+        """One of *entries*, by lot: first a bucket, so that who fills one is drawn no more often."""
+        by_bucket: dict[tuple[bool, int], list[Entry]] = {}
+        for entry in entries:
+            by_bucket.setdefault(self._bucket_of[entry.node_id], []).append(entry)
+        return self._dice.choice(self._dice.choice(list(by_bucket.values())))
+
+    def _challenge(self, entry: Entry) -> None:
+        """*entry* found its bucket full of what answered last time: it is new until the worst there was tested."""
+        self._insert(replace(entry, tried=False))
+        worst = self._worst(self._place(entry))
+        if worst is not None and worst.node_id not in self._challengers and len(self._challengers) < CHALLENGERS_MAX:
+            self._challengers[worst.node_id] = entry
+
     def _insert(self, entry: Entry) -> bool:
-        bucket = self._buckets.setdefault(self._bucket_of(entry), {})
-        if len(bucket) >= BUCKET_ENTRIES_MAX:
-            worst = max((self._entries[node_id] for node_id in bucket), key=_badness)
-            if not entry.tried and _badness(worst) <= _badness(entry):
+        """Whether *entry* stands in its bucket now; a dead one may have left for it."""
+        place = self._place(entry)
+        worst = self._worst(place)
+        if worst is not None:
+            if worst.failures < GIVES_WAY_FAILURES or worst.failures <= entry.failures:
                 return False
             self._remove(worst)
             if worst.tried:
                 self._insert(replace(worst, tried=False))
-        bucket[entry.node_id] = None
+        self._buckets.setdefault(place, {})[entry.node_id] = None
+        self._bucket_of[entry.node_id] = place
         self._entries[entry.node_id] = entry
         return True
 
+    def _worst(self, place: tuple[bool, int]) -> Entry | None:
+        """Who would leave the bucket first; None while it has room."""
+        bucket = self._buckets.get(place, {})
+        if len(bucket) < BUCKET_ENTRIES_MAX:
+            return None
+        return max((self._entries[node_id] for node_id in bucket), key=_badness)
+
     def _remove(self, entry: Entry) -> None:
         del self._entries[entry.node_id]
-        self._buckets[self._bucket_of(entry)].pop(entry.node_id)
+        self._buckets[self._bucket_of.pop(entry.node_id)].pop(entry.node_id)
 
-    def _bucket_of(self, entry: Entry) -> tuple[bool, int]:
+    def _place(self, entry: Entry) -> tuple[bool, int]:
         group = network_group(entry.host)
-        slot = self._hash(entry.node_id, group) % BUCKETS_PER_GROUP
         if entry.tried:
+            slot = self._hash(entry.node_id, group) % TRIED_BUCKETS_PER_GROUP
             return True, self._hash(b"tried", group, str(slot)) % TRIED_BUCKETS
-        return False, self._hash(b"new", entry.source, group, str(slot)) % NEW_BUCKETS
+        slot = self._hash(entry.node_id, group, entry.source) % NEW_BUCKETS_PER_SOURCE
+        return False, self._hash(b"new", entry.source, str(slot)) % NEW_BUCKETS
 
     def _hash(self, first: bytes, *parts: str) -> int:
         data = self._secret + first + b"\0" + "\0".join(parts).encode()

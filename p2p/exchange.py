@@ -3,7 +3,7 @@ from one peer.
 
 A peer that dialled us and says where it listens is dialled back once. If that meets the same node, its address goes
 into the book as tried, and to the other peers at once; addresses that we merely heard stay with us until a dial of
-ours succeeds.
+ours succeeds. A seed is asked, and left as soon as it has answered.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import structlog
 import trio
 
-from p2p.address import PeerAddress, is_loopback
+from p2p.address import PeerAddress, reach
 from p2p.address_book import AddressBook
 from p2p.control import ADDRESSES_MAX, Addresses, AskAddresses, ControlMessage
 from p2p.limits import Limits
@@ -49,23 +49,29 @@ class Exchange:
         book: AddressBook,
         limits: Limits,
         private: frozenset[bytes],
+        seeds: frozenset[bytes],
         peers: Mapping[bytes, Peer],
         wall_ms: Callable[[], int],
         dial_back: Callable[[PeerAddress], Awaitable[bool]],
         on_news: Callable[[], None],
     ) -> None:
-        """*dial_back*: whether a dial to the address meets the right node.
+        """*private*, *seeds*: node ids. *dial_back*: whether a dial to the address meets the right node.
 
         *on_news*: called when the book has grown.
         """
         self._book = book
+        self._limits = limits
         self._private = private
+        self._seeds = seeds
         self._peers = peers
         self._wall_ms = wall_ms
         self._dial_back = dial_back
         self._on_news = on_news
         self._slots = trio.CapacityLimiter(limits.dial_backs_max)
         self._dealings: dict[Peer, _Dealings] = {}
+        self.addresses_ignored = 0
+        """Addresses beyond a peer's allowance, since the start."""
+        self.dial_backs_failed = 0
 
     def hear(self, peer: Peer, message: ControlMessage) -> None:
         """*message* about addresses is dealt with."""
@@ -81,8 +87,11 @@ class Exchange:
             dealings.allowance_at = now
             if dealings.allowance >= 0:
                 self._learn(peer, message.addresses)
+                if peer.outbound and peer.id in self._seeds:
+                    peer.disconnect("addresses_taken")
             else:
                 dealings.allowance = 0
+                self.addresses_ignored += len(message.addresses)
 
     def forget(self, peer: Peer) -> None:
         """*peer* is gone."""
@@ -94,6 +103,11 @@ class Exchange:
         Runs as its service.
         """
         peer.say(AskAddresses())
+        if peer.outbound and peer.id in self._seeds:
+            await trio.sleep(self._limits.seed_timeout_seconds)
+            if len(self._book):  # else it is all that there is
+                peer.disconnect("seed_silent")
+            return
         address = peer.address
         if peer.outbound or address is None or not is_plausible(address.host, told_by=peer.host):
             return
@@ -104,6 +118,7 @@ class Exchange:
         async with self._slots:
             reached = await self._dial_back(address)
         if not reached:
+            self.dial_backs_failed += 1
             peer.log.info("peer_not_reachable", address=str(address))
             return
         self._book.reached(address, self._wall_ms())
@@ -129,5 +144,8 @@ class Exchange:
 
 
 def is_plausible(host: str, *, told_by: str) -> bool:
-    """Whether a node at *told_by* may send us to *host*: only our own machine's nodes may point at our own machine."""
-    return is_loopback(told_by) or not is_loopback(host)
+    """Whether a node at *told_by* may send us to *host*: into a network that is not public only from within one.
+
+    Else a stranger could have us knock at the doors of our own machine and home.
+    """
+    return reach(host) >= reach(told_by)

@@ -10,21 +10,24 @@ from typing import Any
 import structlog
 import trio
 
-from consensus.codec import BadMessage
+from consensus.signing import public_key
 from p2p.address import Endpoint, PeerAddress, is_unspecified
 from p2p.address_book import AddressBook
 from p2p.channel import Channel, Traffic
 from p2p.dialler import Dialler
+from p2p.doorway import Doorway
 from p2p.exchange import Exchange
-from p2p.handshake import Greeting, HandshakeRefused, Hello, Identity, Session, shake_hands
+from p2p.facts import ban_facts, peer_facts
+from p2p.greeter import Greeter
+from p2p.handshake import Greeting, Hello, Session
 from p2p.limits import Limits
 from p2p.peer import Peer
 from p2p.roster import Roster
-from p2p.scores import Ban, Scores
+from p2p.scores import BadScores, Ban, Scores
 from p2p.transport import Accepted, Listener, Transport
 
-BOOK_SAVE_SECONDS = 60.0
-"""How often the address book goes to its file, if it changed."""
+SAVE_SECONDS = 60.0
+"""How often address book and scores go to their files, if they changed."""
 
 log = structlog.get_logger("p2p")
 
@@ -46,6 +49,10 @@ class Network:
         limits: Limits | None = None,
         persistent_peers: Sequence[PeerAddress] = (),
         private_peers: Sequence[bytes] = (),
+        unconditional_peers: Sequence[bytes] = (),
+        seeds: Sequence[PeerAddress] = (),
+        save_scores: Callable[[bytes], None] | None = None,
+        saved_scores: bytes = b"",
         listen_addr: Endpoint | None = None,
         clock: Callable[[], int] = lambda: 0,
         dice: random.Random | None = None,
@@ -57,9 +64,9 @@ class Network:
         what stands between the services and a connection; simulations bring a subclass.
 
         *hello.listen_address* None: the bound address is told, if we listen. *private_peers*: node ids never passed
-        on.
+        on; *unconditional_peers*: node ids that are let in beyond the bounds. *seeds* are asked for addresses while
+        nobody is known. *save_scores* writes a file atomically (None: nothing is kept), *saved_scores* is its content.
         """
-        self._seed = seed
         self._hello = hello
         self._channels = tuple(channels)
         self._services = dict(services)
@@ -67,16 +74,37 @@ class Network:
         self._limits = limits or Limits()
         self._persistent = tuple(persistent_peers)
         self._private = frozenset(private_peers)
+        self._seeds = tuple(seeds)
+        self._seed_ids = frozenset(seed.node_id for seed in seeds)
+        self._save_scores = save_scores
+        self._saved_scores = saved_scores
         self._listen = listen_addr
         self._clock = clock
         self._dice = dice or random.SystemRandom()
         self._make_peer = make_peer
-        self._identity = Identity(seed=seed, hello=hello, channels=channels)
+        self.node_id = public_key(seed)
+        """32 bytes, our Ed25519 public key."""
         self.book = book
         book.own_id = self.node_id
         self.scores = Scores(self._limits)
-        self._roster = Roster(self.node_id, [address.node_id for address in persistent_peers], self._limits)
-        self._handshakes: dict[trio.CancelScope, None] = {}
+        self._roster = Roster(
+            self.node_id,
+            self._limits,
+            persistent=[address.node_id for address in persistent_peers],
+            unconditional=unconditional_peers,
+            secret=self._dice.randbytes(32),
+        )
+        self.doorway = Doorway(self._limits)
+        self._greeter = Greeter(
+            seed=seed,
+            hello=hello,
+            channels=channels,
+            transport=transport,
+            limits=self._limits,
+            dice=self._dice,
+            refusal=self._refusal,
+            on_refused=self._on_refused,
+        )
         self._exchange = self._make_exchange()
         self._services["exchange"] = self._exchange.serve
         self._dialler = self._make_dialler()
@@ -90,15 +118,18 @@ class Network:
             book=self.book,
             limits=self._limits,
             private=self._private,
+            seeds=self._seed_ids,
             peers=self._roster.view,
             wall_ms=self._clock,
-            dial_back=self._dial_back,
+            dial_back=self._greeter.is_there,
             on_news=lambda: self._dialler.nudge(),
         )
 
     def _make_dialler(self) -> Dialler:
         return Dialler(
             meet=self.meet,
+            dial_back=self._greeter.is_there,
+            seeds=self._seeds,
             roster=self._roster,
             book=self.book,
             limits=self._limits,
@@ -108,11 +139,6 @@ class Network:
         )
 
     # --- what others see
-
-    @property
-    def node_id(self) -> bytes:
-        """32 bytes, our Ed25519 public key."""
-        return self._identity.node_id
 
     @property
     def peers(self) -> Mapping[bytes, Peer]:
@@ -138,9 +164,25 @@ class Network:
             total.add(peer.wire)
         return total
 
-    def net_info(self) -> dict[str, Any]:
-        """Facts for people, in JSON types: ids in hex, times in milliseconds or seconds as named."""
+    @property
+    def evicted(self) -> int:
+        """Inbound peers that gave way to a newcomer since the start."""
+        return self._roster.evicted
+
+    @property
+    def addresses_ignored(self) -> int:
+        """Addresses that peers told beyond their allowance since the start."""
+        return self._exchange.addresses_ignored
+
+    @property
+    def dial_backs_failed(self) -> int:
+        """Peers since the start whose own address did not answer, and that are not passed on."""
+        return self._exchange.dial_backs_failed
+
+    def net_info(self, *, private: bool = False) -> dict[str, Any]:
+        """Facts for people, in JSON types. *private*: whether it is for the operator, who may see private peers too."""
         now = trio.current_time()
+        hidden = frozenset() if private else self._private
         return {
             "node_id": self.node_id.hex(),
             "moniker": self._hello.moniker,
@@ -148,13 +190,39 @@ class Network:
             "listen_address": str(self.bound_address) if self.bound_address else None,
             "known_addresses": len(self.book),
             "n_peers": len(self.peers),
-            "persistent": [{"address": str(a), "connected": a.node_id in self.peers} for a in self._persistent],
-            "peers": [_peer_info(peer, now, self.scores.points(peer.id, now)) for peer in self.peers.values()],
-            "bans": [
-                {"node_id": ban.node_id.hex(), "seconds_left": round(ban.until - now, 1), "reason": ban.reason}
-                for ban in self.bans()
+            "persistent": [
+                {"address": str(a), "connected": a.node_id in self.peers}
+                for a in self._persistent
+                if a.node_id not in hidden
             ],
+            "peers": [peer_facts(peer, now, self.scores, hidden) for peer in self.peers.values()],
+            "bans": ban_facts(self.bans(), now),
         }
+
+    # --- for the operator
+
+    def is_welcome(self, node_id: bytes) -> bool:
+        """Whether the settings let this node in always, so that it can't be banned."""
+        return self._roster.is_welcome(node_id)
+
+    def is_private(self, node_id: bytes) -> bool:
+        """Whether the settings say that nobody may be told of this node."""
+        return node_id in self._private
+
+    def ban(self, node_id: bytes, seconds: float) -> None:
+        """The node is not let in for *seconds*, nor dialled; if it is connected it goes."""
+        assert not self.is_welcome(node_id), "the settings say otherwise"
+        self.scores.ban(node_id, seconds, trio.current_time())
+        self._store_scores()
+        if node_id in self.peers:
+            self.peers[node_id].disconnect("banned")
+
+    def unban(self, node_id: bytes) -> bool:
+        """The node has neither ban nor points; whether it had any."""
+        had = self.scores.forgive(node_id)
+        self._store_scores()
+        self._dialler.nudge()
+        return had
 
     # --- running
 
@@ -163,18 +231,23 @@ class Network:
 
         Raises OSError if the listen address can't be bound, and whatever a service of ours raises.
         """
+        if self._saved_scores:
+            try:
+                self.scores.load(self._saved_scores, trio.current_time(), self._clock())
+            except BadScores as error:
+                log.warning("scores_damaged", why=str(error))
         listener = None
         if self._listen is not None:
             listener = await self._transport.listen(self._listen)
             self.bound_address = listener.endpoint
             if self._hello.listen_address is None:
                 self._hello = replace(self._hello, listen_address=str(listener.endpoint))
-                self._identity = Identity(seed=self._seed, hello=self._hello, channels=self._channels)
+                self._greeter.introduce(self._hello)
         async with trio.open_nursery() as nursery:
             if listener is not None:
                 nursery.start_soon(self._accept, listener)
             nursery.start_soon(self._dialler.run, [peer for peer in self._persistent if peer.node_id != self.node_id])
-            nursery.start_soon(self._keep_book)
+            nursery.start_soon(self._keep_files)
             log.info("network_started", node_id=self.node_id.hex(), listen=str(self.bound_address))
             task_status.started(self.bound_address)
 
@@ -189,113 +262,29 @@ class Network:
 
     async def _meet_inbound(self, accepted: Accepted) -> None:
         stream, host = accepted
-        if not self._roster.host_has_room(host):
-            log.debug("connection_refused", host=host, why="per_host_max")
+        if not self.doorway.admits(host, trio.current_time()):
+            log.debug("connection_refused", host=host)
             await trio.aclose_forcefully(stream)
             return
-        self._roster.host_arrived(host)
-        try:
-            if len(self._handshakes) >= self._limits.handshakes_max:
-                oldest = next(iter(self._handshakes))
-                del self._handshakes[oldest]
-                oldest.cancel()
-            scope = trio.CancelScope()
-            self._handshakes[scope] = None
+        with self.doorway.inside(host):
             session: Session | None = None
-            try:
-                with scope:
-                    session = await self._shake_hands(stream, host=host, outbound=False)
-            finally:
-                self._handshakes.pop(scope, None)
-                if session is None:
-                    with trio.CancelScope(shield=True):
-                        await trio.aclose_forcefully(stream)
+            with self.doorway.handshake(host):
+                session = await self._greeter.shake_hands(stream, host=host, outbound=False)
             if session is not None:
                 await self._be_peers(stream, session, host=host, dialled=None)
-        finally:
-            self._roster.host_left(host)
 
     async def meet(self, address: PeerAddress) -> str:
         """*address* was dialled and, if it is the right node, served until it went. Returns the reason of the end.
 
         The reasons are stable: ``dial_failed``, ``handshake_failed``, or why the peer ended.
         """
-        stream = await self._dial(address)
+        stream = await self._greeter.dial(address)
         if stream is None:
             return "dial_failed"
-        session: Session | None = None
-        try:
-            session = await self._shake_hands(stream, host=address.host, outbound=True, expected=address.node_id)
-        finally:
-            if session is None:
-                with trio.CancelScope(shield=True):
-                    await trio.aclose_forcefully(stream)
+        session = await self._greeter.shake_hands(stream, host=address.host, outbound=True, expected=address.node_id)
         if session is None:
             return "handshake_failed"
         return await self._be_peers(stream, session, host=address.host, dialled=address)
-
-    async def _dial(self, address: PeerAddress) -> trio.abc.Stream | None:
-        """A stream to *address*, or None, with the reason logged."""
-        try:
-            with trio.fail_after(self._limits.dial_timeout_seconds):
-                return await self._transport.dial(address.endpoint)
-        except (OSError, trio.TooSlowError) as error:
-            log.debug("dial_failed", address=str(address), why=repr(error))
-            return None
-
-    async def _dial_back(self, address: PeerAddress) -> bool:
-        """Whether a dial to *address* meets that node; the connection is not kept."""
-        stream = await self._dial(address)
-        if stream is None:
-            return False
-
-        def judge(greeting: Greeting) -> str:
-            return "handshake.dial_back" if greeting.node_id == address.node_id else "handshake.unexpected_identity"
-
-        ephemeral = self._dice.randbytes(32)
-        try:
-            with trio.fail_after(self._limits.handshake_timeout_seconds):
-                await shake_hands(stream, self._identity, initiator=True, ephemeral=ephemeral, judge=judge)
-        except HandshakeRefused as refused:
-            return refused.by_us and refused.code == "handshake.dial_back"
-        except (trio.TooSlowError, BadMessage, trio.BrokenResourceError, OSError) as error:
-            log.debug("dial_back_failed", address=str(address), why=repr(error))
-        finally:
-            with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(stream)
-        return False
-
-    async def _shake_hands(
-        self, stream: trio.abc.Stream, *, host: str, outbound: bool, expected: bytes | None = None
-    ) -> Session | None:
-        """The session, or None if the other side is none of ours; the reason is logged."""
-
-        def judge(greeting: Greeting) -> str:
-            if expected is not None and greeting.node_id != expected:
-                return "handshake.unexpected_identity"
-            if self._is_banned(greeting.node_id):
-                return "handshake.banned"
-            return self._roster.refusal(greeting.node_id, outbound=outbound)
-
-        code, why = "", ""
-        ephemeral = self._dice.randbytes(32)
-        try:
-            with trio.fail_after(self._limits.handshake_timeout_seconds):
-                return await shake_hands(stream, self._identity, initiator=outbound, ephemeral=ephemeral, judge=judge)
-        except trio.TooSlowError:
-            code = "handshake_timeout"
-        except BadMessage as error:
-            code, why = error.code, str(error)
-        except (trio.BrokenResourceError, OSError) as error:
-            code, why = "broken", repr(error)
-        except HandshakeRefused as refused:
-            code, why = refused.code, "we refuse" if refused.by_us else "they refuse"
-            rival = self.peers.get(refused.greeting.node_id)
-            if code == "handshake.duplicate" and rival is not None:
-                rival.probe()  # it may be dead without our knowing: its node has a reason to dial
-        say = log.info if outbound and code != "handshake.duplicate" else log.debug  # strangers can't fill the log
-        say("handshake_failed", host=host, outbound=outbound, code=code, why=why)
-        return None
 
     async def _be_peers(
         self, stream: trio.abc.Stream, session: Session, *, host: str, dialled: PeerAddress | None
@@ -322,7 +311,7 @@ class Network:
         if not entered:
             return "handshake.duplicate"
         peer.log.info("peer_connected", outbound=peer.outbound, host=host)
-        if dialled is not None:
+        if dialled is not None and peer.id not in self._seed_ids:
             self.book.reached(dialled, self._clock())
         try:
             reason = await peer.run(self._services)
@@ -336,18 +325,43 @@ class Network:
         peer.log.info("peer_gone", reason=reason, seconds=round(trio.current_time() - peer.connected_at, 1))
         return reason
 
-    async def _keep_book(self) -> None:
-        """What the book learns is saved now and then, and at the end."""
+    async def _keep_files(self) -> None:
+        """What book and scores learn is saved now and then, and at the end."""
         try:
             while True:
-                await trio.sleep(BOOK_SAVE_SECONDS)
-                self.book.save()
+                await trio.sleep(SAVE_SECONDS)
+                self._store()
         finally:
-            self.book.save()
+            self._store()
+
+    def _store(self) -> None:
+        """Those whom we chose ourselves, and who stayed longest, are whom the next run begins with."""
+        chosen = [peer for peer in self.peers.values() if peer.outbound and not self._roster.is_persistent(peer.id)]
+        self.book.keep_anchors([peer.id for peer in sorted(chosen, key=lambda peer: peer.connected_at)])
+        self.book.save()
+        self._store_scores()
+
+    def _store_scores(self) -> None:
+        if self._save_scores is not None and self.scores.changed:
+            self._save_scores(self.scores.to_save(trio.current_time(), self._clock()))
+
+    def _refusal(self, node_id: bytes, outbound: bool) -> str:
+        """ "" if a connection with this node is wanted, else the code of our refusal."""
+        if self._is_banned(node_id):
+            return "handshake.banned"
+        return self._roster.refusal(node_id, outbound=outbound)
+
+    def _on_refused(self, code: str, node_id: bytes | None, outbound: bool) -> None:
+        """A handshake came to nothing."""
+        if not outbound:
+            self.doorway.refused[code] += 1
+        rival = self.peers.get(node_id) if node_id else None
+        if code == "handshake.duplicate" and rival is not None:
+            rival.probe()  # it may be dead without our knowing: its node has a reason to dial
 
     def _is_banned(self, node_id: bytes) -> bool:
-        """Whether this node is not welcome now; persistent peers always are, however they behave."""
-        if self._roster.is_persistent(node_id):
+        """Whether this node is not welcome now; those that the settings name always are, however they behave."""
+        if self._roster.is_welcome(node_id):
             return False
         return self.scores.is_banned(node_id, trio.current_time())
 
@@ -367,27 +381,3 @@ def _told_address(greeting: Greeting, seen_host: str) -> PeerAddress | None:
         return None
     host = seen_host if is_unspecified(endpoint.host) else endpoint.host
     return PeerAddress(greeting.node_id, host, endpoint.port) if endpoint.port else None
-
-
-def _peer_info(peer: Peer, now: float, points: float) -> dict[str, Any]:
-    return {
-        "node_id": peer.id.hex(),
-        "moniker": peer.hello.moniker,
-        "address": str(peer.address) if peer.address else None,
-        "host": peer.host,
-        "outbound": peer.outbound,
-        "connected_seconds": round(now - peer.connected_at, 1),
-        "round_trip_ms": peer.round_trip_ms,
-        "clock_skew_ms": peer.clock_skew_ms,
-        "points": round(points, 1),
-        "waiting": peer.waiting(),
-        "traffic": {
-            name: {
-                "bytes_sent": t.bytes_sent,
-                "bytes_received": t.bytes_received,
-                "messages_sent": t.messages_sent,
-                "messages_received": t.messages_received,
-            }
-            for name, t in peer.traffic().items()
-        },
-    }

@@ -32,6 +32,8 @@ GOODBYE_SECONDS = 0.2
 """The most that a farewell may take."""
 LAST_WORDS_SECONDS = 1.0
 """How long is read on when nothing can be sent any more."""
+RATE_SECONDS_MIN = 5.0
+"""What a rate is taken over at least."""
 _REASONS_OF_THE_STREAM = frozenset({"broken", "closed", "silent", "does_not_read"})
 
 log = structlog.get_logger("p2p")
@@ -68,6 +70,8 @@ class Peer:
         self.reason = ""
         """Why the connection ended; "" while it lasts."""
         self.ended = trio.Event()
+        self.useful_at: dict[str, float] = {}
+        """Kind of service → when it last brought something new and true (`was_useful`)."""
         self.wire = Traffic()
         """Bytes and records as they pass over the stream, encrypted, all channels together."""
         self.log = log.bind(peer=self.id.hex()[:12], moniker=self.hello.moniker)
@@ -77,6 +81,8 @@ class Peer:
         self._on_control = on_control
         self._on_penalty = on_penalty
         self._control = ControlQueue(limits, self.connected_at, wall_ms)
+        self._rate_from = self._rate_at = (0, 0, self.connected_at)
+        """Bytes received and sent, and when: what rates count from, and will next."""
         self._scope = trio.CancelScope()
         self._reading = trio.CancelScope(deadline=self.connected_at + limits.silence_max_seconds)
         self._writer_lot = trio.lowlevel.ParkingLot()
@@ -161,6 +167,10 @@ class Peer:
         """*points* are counted against the peer for *reason*; enough of them ban it and end the connection."""
         self._on_penalty(self, reason, points)
 
+    def was_useful(self, kind: str) -> None:
+        """The peer has just brought us something new and true; it counts when inbound peers must give way."""
+        self.useful_at[kind] = trio.current_time()
+
     def disconnect(self, reason: str) -> None:
         """The connection ends soon, for *reason*."""
         self.reason = self.reason or reason
@@ -185,6 +195,14 @@ class Peer:
     def waiting(self) -> dict[str, int]:
         """Messages that wait to be sent, by channel name."""
         return self._lanes.waiting()
+
+    def rates(self, now: float) -> tuple[float, float]:
+        """Bytes a second received and sent, encrypted, since the last but one time that somebody asked or connected."""
+        if now - self._rate_at[-1] >= RATE_SECONDS_MIN:
+            self._rate_from, self._rate_at = self._rate_at, (self.wire.bytes_received, self.wire.bytes_sent, now)
+        received, sent, since = self._rate_from
+        seconds = max(now - since, RATE_SECONDS_MIN)
+        return (self.wire.bytes_received - received) / seconds, (self.wire.bytes_sent - sent) / seconds
 
     def say(self, message: control.ControlMessage) -> None:
         """*message* goes out on channel 0 before anything else; dropped when too many wait there."""

@@ -1,12 +1,12 @@
-"""Who is connected, and who may be: one connection for a pair of peers, bounded numbers inbound and per host."""
+"""Who is connected, and who may be: one connection for a pair of peers, a bounded number inbound."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
-from p2p.address import is_loopback
+from p2p.address import network_group
+from p2p.eviction import Candidate, to_evict
 from p2p.limits import Limits
 from p2p.peer import Peer
 
@@ -14,43 +14,64 @@ from p2p.peer import Peer
 class Roster:
     """The connected peers by node id."""
 
-    def __init__(self, own_id: bytes, persistent: Collection[bytes], limits: Limits) -> None:
-        """*persistent*: node ids that are always welcome, beyond the bounds."""
+    def __init__(
+        self,
+        own_id: bytes,
+        limits: Limits,
+        *,
+        persistent: Collection[bytes],
+        unconditional: Collection[bytes],
+        secret: bytes,
+    ) -> None:
+        """*persistent*, *unconditional*: node ids that are always welcome, beyond the bounds; the former are dialled.
+
+        *secret*: see `to_evict`.
+        """
         self._own_id = own_id
         self._persistent = frozenset(persistent)
+        self._welcome = self._persistent | frozenset(unconditional)
         self._limits = limits
+        self._secret = secret
         self._peers: dict[bytes, Peer] = {}
-        self._per_host: Counter[str] = Counter()
         self.view: Mapping[bytes, Peer] = MappingProxyType(self._peers)
         """The connected peers, read only."""
-
-    def counted(self, *, outbound: bool) -> int:
-        """Peers of one direction that count against the bounds."""
-        return sum(peer.outbound == outbound and peer.id not in self._persistent for peer in self._peers.values())
+        self.evicted = 0
+        """Peers that gave way to a newcomer since the start."""
 
     def is_persistent(self, node_id: bytes) -> bool:
-        """Whether this node is always welcome."""
+        """Whether this node is dialled whenever it is not connected."""
         return node_id in self._persistent
+
+    def is_welcome(self, node_id: bytes) -> bool:
+        """Whether this node is let in always, and never banned."""
+        return node_id in self._welcome
 
     def refusal(self, node_id: bytes, *, outbound: bool) -> str:
         """ "" if a connection with this node would be kept now, else the code of refusal."""
         rival = self._peers.get(node_id)
         if rival is not None:
             return "" if self._replaces(rival, outbound=outbound) else "handshake.duplicate"
-        if node_id in self._persistent or outbound:
+        if outbound or self.is_welcome(node_id) or self._has_room() or self._to_evict() is not None:
             return ""
-        return "handshake.full" if self.counted(outbound=False) >= self._limits.inbound_max else ""
+        return "handshake.full"
 
     async def enter(self, peer: Peer) -> bool:
-        """Whether *peer* is the connection with its node now; a rival that it replaces has ended before."""
-        while (rival := self._peers.get(peer.id)) is not None:
-            if not self._replaces(rival, outbound=peer.outbound):
-                return False
-            rival.disconnect("replaced")
-            await rival.ended.wait()
-            self.leave(rival)
-        if self.refusal(peer.id, outbound=peer.outbound):  # others may have come since the handshake
-            return False
+        """Whether *peer* is the connection with its node now; a rival or who gave way to it has ended before."""
+        while True:
+            leaving, reason = self._peers.get(peer.id), "replaced"
+            if leaving is not None:
+                if not self._replaces(leaving, outbound=peer.outbound):
+                    return False
+            elif peer.outbound or self.is_welcome(peer.id) or self._has_room():
+                break
+            else:
+                leaving, reason = self._to_evict(), "evicted"
+                if leaving is None:  # others may have come since the handshake
+                    return False
+                self.evicted += not leaving.reason  # two newcomers may have chosen the same
+            leaving.disconnect(reason)
+            await leaving.ended.wait()
+            self.leave(leaving)
         self._peers[peer.id] = peer
         return True
 
@@ -59,19 +80,21 @@ class Roster:
         if self._peers.get(peer.id) is peer:
             del self._peers[peer.id]
 
-    def host_has_room(self, host: str) -> bool:
-        """Whether one more connection from *host* is allowed."""
-        return is_loopback(host) or self._per_host[host] < self._limits.per_host_max
+    def _guests(self) -> list[Peer]:
+        """Peers that dialled us and have no right to stay."""
+        return [peer for peer in self._peers.values() if not peer.outbound and not self.is_welcome(peer.id)]
 
-    def host_arrived(self, host: str) -> None:
-        """A connection from *host* counts from now on."""
-        self._per_host[host] += 1
+    def _has_room(self) -> bool:
+        return len(self._guests()) < self._limits.inbound_max
 
-    def host_left(self, host: str) -> None:
-        """A connection from *host* counts no more."""
-        self._per_host[host] -= 1
-        if self._per_host[host] <= 0:
-            del self._per_host[host]
+    def _to_evict(self) -> Peer | None:
+        """Who gives way to a newcomer."""
+        candidates = [
+            Candidate(peer.id, network_group(peer.host), peer.connected_at, peer.round_trip_ms, peer.useful_at)
+            for peer in self._guests()
+        ]
+        chosen = to_evict(candidates, secret=self._secret) if candidates else None
+        return self._peers[chosen] if chosen is not None else None
 
     def _replaces(self, rival: Peer, *, outbound: bool) -> bool:
         """Of two in opposite directions, the one that the lower node id dialled stays; else the older one."""

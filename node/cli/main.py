@@ -13,7 +13,7 @@ from consensus.application import QueryRefused
 from node.admin import AdminRefused, NotRunning
 from node.applications import ApplicationMissing
 from node.backup import BadBackup
-from node.cli import care, keys, node_commands, queries, transactions
+from node.cli import care, keys, node_commands, peers, queries, transactions
 from node.cli.screen import FAILED, USER_MISTAKE, ListedGroup, Mistake, die
 from node.client import RpcFailed, Unreachable
 from node.disk import DiskFailed
@@ -70,7 +70,7 @@ def allting() -> None:
     """A town's own network: run a node, join with a link, act and ask."""
 
 
-for _command in (*node_commands.COMMANDS, *care.COMMANDS, keys.keys, transactions.tx, queries.query):
+for _command in (*node_commands.COMMANDS, *care.COMMANDS, peers.peers, keys.keys, transactions.tx, queries.query):
     allting.add_command(_command)
 
 

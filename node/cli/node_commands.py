@@ -219,17 +219,6 @@ def stop(place: Place) -> None:
     click.echo("stopping")
 
 
-@click.command()
-@json_option
-@home_option
-def peers(place: Place, screen: Screen) -> None:
-    """List the peers that the running node is connected with."""
-    found = admin_call(place.path, "peers")
-    screen.show(
-        found, [f"{'→' if each['outbound'] else '←'} {each['moniker']:<16} {each['address']}" for each in found]
-    )
-
-
 @click.command("validate-genesis")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
 @json_option
@@ -285,4 +274,4 @@ def version(screen: Screen) -> None:
     screen.show(found, [f"allting {found['version']}, Python {found['python']}"])
 
 
-COMMANDS = (init, start, stop, join, invite, status, peers, validate_genesis, node_group, version)
+COMMANDS = (init, start, stop, join, invite, status, validate_genesis, node_group, version)

@@ -79,7 +79,7 @@ class NodeMethods:
 
     @method
     async def net_info(self) -> Any:
-        """The peers that this node is connected with."""
+        """The peers that this node is connected with; where private ones are is not told."""
         return shapes.plain(self._services.network.net_info())
 
     @method

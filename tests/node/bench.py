@@ -58,9 +58,13 @@ class FakePeer:
         self.heard: list[Any] = []
         """Messages to it, decoded."""
         self.penalties: list[str] = []
+        self.useful: list[str] = []
         self.bytes_received = 0
         self.takes_messages = True
         self._lot = trio.lowlevel.ParkingLot()
+
+    def was_useful(self, kind: str) -> None:
+        self.useful.append(kind)
 
     def says(self, *messages: Any) -> None:
         """These messages arrive; bytes go as they are, on the consensus channel."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -38,7 +39,7 @@ async def test_only_the_owner_can_use_the_socket_and_it_goes_with_the_node(tmp_p
 async def test_a_home_deep_in_the_tree_has_a_socket_too(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 100) / ("e" * 100)
     async with administered(deep, trio.Event()):
-        assert await trio.to_thread.run_sync(call, deep, "peers") == []
+        assert (await trio.to_thread.run_sync(call, deep, "peers"))["peers"] == []
 
 
 async def test_an_invite_leads_to_this_node_and_its_latest_block(tmp_path: Path) -> None:
@@ -74,3 +75,21 @@ async def test_what_it_does_not_know_it_refuses(tmp_path: Path) -> None:
             answer, then = admin.answer(line)
             assert "error" in answer
             assert then is None
+
+
+async def test_bans_by_hand_are_checked_and_lifted(tmp_path: Path) -> None:
+    async with administered(tmp_path, trio.Event()):
+
+        async def ask(command: str, **arguments: Any) -> object:
+            return await trio.to_thread.run_sync(partial(call, tmp_path, command, **arguments))
+
+        for node_id in ("", "ab", "AB" * 32, 5, "ab" * 33, "abcdef01"):
+            with pytest.raises(AdminRefused, match=r"64 hex digits|no peer and no ban"):
+                await ask("ban", node_id=node_id, seconds=10)
+        for seconds in (0, "1", True, 10**9):
+            with pytest.raises(AdminRefused, match="seconds"):
+                await ask("ban", node_id="ab" * 32, seconds=seconds)
+        with pytest.raises(AdminRefused, match="neither a ban nor points"):
+            await ask("unban", node_id="ab" * 32)
+        await ask("ban", node_id="ab" * 32, seconds=10)
+        await ask("unban", node_id="abababab")

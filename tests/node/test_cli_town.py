@@ -128,3 +128,10 @@ async def test_status_and_peers(
     async with town_with_cli(tmp_path, monkeypatch, capsys) as (town, run):
         assert (await run("status"))["node_info"]["network"] == town.services.chain_id
         assert await run("peers") == []
+        assert await run("peers", "bans") == []
+        node_id = "ab" * 32
+        assert (await run("peers", "ban", node_id, "--hours", "2"))["seconds"] == 7_200
+        (ban,) = await run("peers", "bans")
+        assert (ban["node_id"], ban["reason"]) == (node_id, "operator")
+        assert await run("peers", "unban", node_id[:8]) == {"node_id": node_id}
+        assert await run("peers", "bans") == []

@@ -61,6 +61,11 @@ class FakePeer:
         self.id = identity
         self.out = out
         self.into = into
+        self.useful = 0
+
+    def was_useful(self, kind: str) -> None:
+        assert kind == CHANNEL.name
+        self.useful += 1
 
     async def send(self, channel_id: int, message: bytes) -> None:
         assert channel_id == CHANNEL.id

@@ -10,12 +10,16 @@ from hypothesis import strategies as st
 
 from p2p.address import PeerAddress
 from p2p.address_book import (
+    ANCHORS_MAX,
     BUCKET_ENTRIES_MAX,
-    BUCKETS_PER_GROUP,
     FAILURES_MAX,
+    FRESH_MS,
+    GIVES_WAY_FAILURES,
     NEW_BUCKETS,
+    NEW_BUCKETS_PER_SOURCE,
     RETRY_BASE_MS,
     TRIED_BUCKETS,
+    TRIED_BUCKETS_PER_GROUP,
     AddressBook,
     BadBook,
 )
@@ -109,9 +113,116 @@ def test_one_source_fills_only_its_buckets() -> None:
     known = book()
     for number in range(5_000):
         known.add(address(number, "66.6.1.1"), source="66.6.6.6")
-    assert len(known) <= BUCKETS_PER_GROUP * BUCKET_ENTRIES_MAX
+    assert len(known) <= NEW_BUCKETS_PER_SOURCE * BUCKET_ENTRIES_MAX
     honest = sum(known.add(address(number), source="10.0.0.1") for number in range(10_000, 10_100))
     assert honest >= 70, "most buckets are out of its reach"
+
+
+def test_one_source_network_fills_a_sixteenth_whatever_networks_it_invents() -> None:
+    known = book()
+    for number in range(10_000):
+        known.add(address(number), source=f"66.6.{number % 250}.7")
+    assert len(known) <= NEW_BUCKETS_PER_SOURCE * BUCKET_ENTRIES_MAX == NEW_BUCKETS * BUCKET_ENTRIES_MAX // 16
+
+
+def test_one_network_fills_a_sixteenth_of_those_that_were_reached() -> None:
+    known = book()
+    for number in range(10_000):
+        known.reached(address(number, f"66.6.{number % 250}.{number % 200}"), NOW)
+    share = TRIED_BUCKETS_PER_GROUP * BUCKET_ENTRIES_MAX
+    assert known.tried <= share == TRIED_BUCKETS * BUCKET_ENTRIES_MAX // 16
+
+
+def test_who_fills_a_bucket_is_drawn_no_more_often_than_who_stands_in_another() -> None:
+    known = book()
+    for number in range(10_000):
+        known.add(address(number, f"66.6.{number % 250}.1"), source="66.6.6.6")
+    honest = {address(20_000 + number).node_id for number in range(8)}
+    for number in range(8):
+        known.add(address(20_000 + number), source=f"10.{number}.0.1")
+    drawn = [known.to_dial(NOW, skip=nobody) for _ in range(1_000)]
+    share = sum(found is not None and found.node_id in honest for found in drawn) / 1_000
+    assert share > 0.35, "eight honest entries against a hundred and twenty-eight"
+
+
+def test_networks_that_are_connected_already_are_avoided_while_there_are_others() -> None:
+    known = book()
+    for number in range(50):
+        known.reached(address(number, f"66.6.{number}.1"), NOW)
+    known.reached(address(99, "9.9.9.9"), NOW)
+    for _ in range(20):
+        assert known.to_dial(NOW, skip=nobody, groups={"66.6.0.0/16"}) == address(99, "9.9.9.9")
+    assert known.to_dial(NOW, skip=lambda node_id: node_id == address(99).node_id, groups={"66.6.0.0/16"}) is not None
+
+
+def full_bucket() -> tuple[AddressBook, list[PeerAddress], PeerAddress]:
+    """A book with a full tried bucket, what stands there, and one more that was reached and belongs there."""
+    known = book()
+    numbers = iter(range(10_000))
+    standing: list[PeerAddress] = []
+    while True:
+        one = address(next(numbers), "66.6.1.1")
+        before = known.tried
+        known.reached(one, NOW)
+        if known.tried == before:
+            return known, standing, one
+        standing.append(one)
+
+
+def test_who_answers_is_not_displaced_and_who_does_not_is_after_a_test() -> None:
+    known, standing, challenger = full_bucket()
+    entry = known.get(challenger.node_id)
+    assert entry is None or not entry.tried
+    assert known.to_test(NOW + 1, skip=nobody) is None, "who was just reached needs no test"
+    known.reached(challenger, NOW)
+    incumbent = known.to_test(NOW + FRESH_MS, skip=nobody)
+    assert incumbent in standing
+    known.tested(incumbent, NOW + FRESH_MS, there=True)
+    assert known.get(incumbent.node_id).tried  # type: ignore[union-attr]
+    known.reached(challenger, NOW + FRESH_MS)
+    incumbent = known.to_test(NOW + 3 * FRESH_MS, skip=nobody)
+    assert incumbent in standing
+    known.tested(incumbent, NOW + 3 * FRESH_MS, there=False)
+    assert known.get(challenger.node_id).tried  # type: ignore[union-attr]
+    former = known.get(incumbent.node_id)
+    assert former is None or not former.tried
+
+
+def test_a_dead_one_makes_room_without_a_test() -> None:
+    known, standing, challenger = full_bucket()
+    for _ in range(GIVES_WAY_FAILURES):
+        for one in standing:
+            known.failed(one, NOW)
+    known.reached(challenger, NOW)
+    assert known.get(challenger.node_id).tried  # type: ignore[union-attr]
+
+
+def test_new_ones_are_tested_when_nobody_is_challenged() -> None:
+    known = book()
+    known.add(address(1))
+    assert known.to_test(NOW, skip=nobody) == address(1)
+    known.tested(address(1), NOW, there=True)
+    assert known.tried == 1
+    assert known.to_test(NOW, skip=nobody) is None
+
+
+def test_anchors_are_dialled_first_after_a_restart_and_once() -> None:
+    saved: list[bytes] = []
+    known = AddressBook(dice=random.Random(1), save=saved.append)
+    friends = [address(number, f"80.{number}.0.1") for number in range(ANCHORS_MAX + 2)]
+    for friend in friends:
+        known.reached(friend, NOW)
+    known.keep_anchors([friend.node_id for friend in friends])
+    for number in range(1_000, 11_000):
+        known.reached(address(number, f"{number % 200}.6.6.6"), NOW)
+    known.keep_anchors([])
+    known.save()
+    again = AddressBook(dice=random.Random(2), saved=saved[-1])
+    dialled: set[bytes] = set()
+    for friend in friends[:ANCHORS_MAX]:
+        found = again.to_dial(NOW, skip=dialled.__contains__)
+        assert found == friend
+        dialled.add(friend.node_id)
 
 
 def test_the_book_is_bounded_whatever_is_poured_in() -> None:

@@ -16,7 +16,7 @@ from tests.p2p.nodes import address_of, connect_stranger, make_node, until
 
 
 def told(number: int) -> PeerAddress:
-    return PeerAddress(number.to_bytes(32, "big"), f"10.{number % 200}.0.1", 26656)
+    return PeerAddress(number.to_bytes(32, "big"), f"11.{number % 200}.0.1", 26656)
 
 
 async def test_a_flood_of_addresses_is_ignored_beyond_the_allowance(
@@ -65,14 +65,16 @@ async def test_questions_are_answered_only_now_and_then(
     nursery.cancel_scope.cancel()
 
 
-async def test_nobody_elsewhere_can_send_us_to_our_own_machine(
+async def test_nobody_outside_can_send_us_to_our_own_machine_or_home(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     hosts = MemoryNetwork()
     one = make_node(1, hosts, limits=Limits(outbound_max=0))
     await nursery.start(one.run)
     stranger = await connect_stranger(2, hosts.transport("8.8.8.8"), address_of(one))
-    await stranger.say(Addresses((PeerAddress(bytes(32), "127.0.0.1", 80), told(7))))
+    await stranger.say(
+        Addresses((PeerAddress(bytes(32), "127.0.0.1", 80), PeerAddress(bytes(31) + b"x", "10.0.0.1", 22), told(7)))
+    )
     await until(lambda: len(one.book) > 0)
     assert [entry.address for entry in one.book] == [told(7)]
     nursery.cancel_scope.cancel()
@@ -88,3 +90,6 @@ def test_loopback_may_point_at_loopback() -> None:
     assert is_plausible("127.0.0.1", told_by="::1")
     assert is_plausible("10.0.0.1", told_by="127.0.0.1")
     assert not is_plausible("localhost", told_by="10.0.0.1")
+    assert is_plausible("fd00::1", told_by="192.168.1.1")
+    assert is_plausible("town.example", told_by="9.9.9.9")
+    assert not is_plausible("169.254.1.1", told_by="town.example")

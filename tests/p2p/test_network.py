@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import random
 from itertools import pairwise
 
 import pytest
@@ -11,7 +12,9 @@ import trio.testing
 
 from consensus.codec import BadMessage
 from p2p import frames
-from p2p.address import Endpoint
+from p2p.address import Endpoint, PeerAddress
+from p2p.address_book import AddressBook
+from p2p.control import Addresses
 from p2p.handshake import HandshakeRefused
 from p2p.limits import Limits
 from p2p.memory import MemoryNetwork
@@ -211,12 +214,14 @@ async def test_inbound_peers_are_bounded_but_persistent_ones_are_welcome(
     friend_address = address_of(make_node(7, hosts))
     one = make_node(1, hosts, limits=Limits(inbound_max=2), persistent_peers=[friend_address])
     await start(nursery, one)
-    for number in (2, 3):
+    for number in (2, 3, 4, 5):
         await connect_stranger(number, hosts.transport(f"host{number}"), address_of(one))
-    with pytest.raises(HandshakeRefused, match=r"handshake\.full"):
-        await connect_stranger(4, hosts.transport("host4"), address_of(one))
+        await trio.sleep(1)
+    assert len(one.peers) == 2
+    assert one.evicted == 2
     nursery.start_soon(friend.meet, address_of(one))
     await until(lambda: friend.node_id in one.peers, seconds=1)
+    assert len(one.peers) == 3
     nursery.cancel_scope.cancel()
 
 
@@ -244,11 +249,11 @@ async def test_slow_handshakes_time_out_and_never_keep_others_out(
     await start(nursery, one)
     slow = [await hosts.transport(f"slow{index}").dial(Endpoint("host1", 26656)) for index in range(50)]
     await trio.testing.wait_all_tasks_blocked()
-    assert len(one._handshakes) == 8
+    assert one.doorway.handshakes == 8
     await connect_stranger(2, hosts.transport("host2"), address_of(one))
     await until(lambda: len(one.peers) == 1, seconds=1)
     await trio.sleep(10.1)
-    assert len(one._handshakes) == 0
+    assert one.doorway.handshakes == 0
     for stream in slow:
         await stream.aclose()
     nursery.cancel_scope.cancel()
@@ -445,3 +450,166 @@ async def test_the_book_is_saved_at_the_end(autojump_clock: trio.testing.MockClo
         nursery.cancel_scope.cancel()
     assert len(saved) == 1
     assert one.node_id in saved[0]
+
+
+async def test_a_seed_is_asked_and_left_as_soon_as_others_are_known(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    hosts = MemoryNetwork()
+    seed = make_node(1, hosts)
+    others = [make_node(number, hosts, persistent=(seed,)) for number in range(2, 6)]
+    await start(nursery, seed, *others)
+    await trio.sleep(30)
+    newcomer = make_node(9, hosts, seeds=[address_of(seed)], listen_addr=None)
+    await start(nursery, newcomer)
+    await until(lambda: set(newcomer.peers) == {node.node_id for node in others}, seconds=30)
+    await trio.sleep(600)
+    assert set(newcomer.peers) == {node.node_id for node in others}, "and never asked again while others are there"
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_seed_that_is_alone_is_kept_and_one_that_is_away_asked_again(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    hosts = MemoryNetwork()
+    seed = make_node(1, hosts)
+    newcomer = make_node(9, hosts, seeds=[address_of(seed)])
+    await start(nursery, newcomer)
+    await trio.sleep(100)
+    await start(nursery, seed)
+    await until(lambda: seed.node_id in newcomer.peers, seconds=300)
+    await trio.sleep(300)
+    assert seed.node_id in newcomer.peers
+    nursery.cancel_scope.cancel()
+
+
+async def test_who_is_let_in_unconditionally_is_neither_counted_nor_displaced_nor_banned(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    hosts = MemoryNetwork()
+    friend = make_node(7, hosts, listen_addr=None)
+    one = make_node(1, hosts, limits=Limits(inbound_max=2), unconditional_peers=[friend.node_id])
+    await start(nursery, one)
+    nursery.start_soon(friend.meet, address_of(one))
+    await until(lambda: friend.node_id in one.peers)
+    for number in range(20, 25):
+        await connect_stranger(number, hosts.transport(f"host{number}"), address_of(one))
+    await trio.sleep(1)
+    assert len(one.peers) == 3
+    one.peers[friend.node_id].penalise("test", 1_000)
+    await until(lambda: friend.node_id not in one.peers)
+    nursery.start_soon(friend.meet, address_of(one))
+    await until(lambda: friend.node_id in one.peers)
+    with pytest.raises(AssertionError, match="settings"):
+        one.ban(friend.node_id, 10)
+    nursery.cancel_scope.cancel()
+
+
+async def test_the_operator_bans_and_forgives_and_both_outlive_a_restart(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    hosts = MemoryNetwork()
+    saved: list[bytes] = []
+    async with trio.open_nursery() as nursery:
+        one, two = make_node(1, hosts, save_scores=saved.append), make_node(2, hosts, listen_addr=None)
+        await start(nursery, one)
+        nursery.start_soon(two.meet, address_of(one))
+        await until(lambda: two.node_id in one.peers)
+        one.ban(two.node_id, 3_600)
+        await until(lambda: not one.peers)
+        assert len(saved) == 1, "at once, since somebody has asked for it"
+        nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery:
+        one, two = make_node(1, hosts, saved_scores=saved[-1]), make_node(2, hosts, listen_addr=None)
+        await start(nursery, one)
+        assert await two.meet(address_of(one)) == "handshake_failed"
+        assert one.doorway.refused == {"handshake.banned": 1}
+        assert one.unban(two.node_id)
+        nursery.start_soon(two.meet, address_of(one))
+        await until(lambda: two.node_id in one.peers)
+        nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery:
+        await start(nursery, make_node(1, hosts, saved_scores=b"junk"))  # begins without, and says so
+        nursery.cancel_scope.cancel()
+
+
+async def test_where_a_private_peer_is_only_the_operator_sees(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    hosts = MemoryNetwork()
+    hidden = make_node(2, hosts)
+    one = make_node(1, hosts, private_peers=[hidden.node_id], persistent=(hidden,))
+    await start(nursery, hidden, one)
+    await until(lambda: connected(one, hidden))
+    assert "host2" not in str(one.net_info())
+    assert one.net_info()["n_peers"] == 1
+    assert "host2" in str(one.net_info(private=True))
+    nursery.cancel_scope.cancel()
+
+
+async def test_five_hosts_that_take_all_places_keep_no_newcomer_out(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    hosts = MemoryNetwork()
+    one = make_node(1, hosts, limits=Limits(inbound_max=40, per_host_max=8))
+    await start(nursery, one)
+    for number in range(40):
+        host = f"6.{number % 5}.0.1"
+        await connect_stranger(50 + number, hosts.transport(host), address_of(one))
+    await until(lambda: len(one.peers) == 40)
+    newcomers = [make_node(number, hosts, listen_addr=None) for number in range(2, 12)]
+    for node in newcomers:
+        nursery.start_soon(node.meet, address_of(one))
+    await until(lambda: all(node.node_id in one.peers for node in newcomers), seconds=5)
+    assert len(one.peers) == 40
+    assert one.evicted == 10
+    nursery.cancel_scope.cancel()
+
+
+async def test_after_a_flood_of_addresses_a_restarted_node_still_finds_its_old_peers(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The eclipse: while the node runs its book is flooded with liars that answer dials, then it restarts."""
+    hosts = MemoryNetwork()
+    saved: list[bytes] = []
+    honest = [make_node(number, hosts, listen_addr=Endpoint(f"80.{number}.0.1", 26656)) for number in range(2, 10)]
+    limits = Limits(outbound_max=4)
+    book = AddressBook(dice=random.Random(7), save=saved.append)
+    victim = make_node(1, hosts, book=book, limits=limits)
+    liars = [
+        make_node(
+            number,
+            hosts.transport(f"6.6.{number}.1"),
+            listen_addr=Endpoint(f"6.6.{number}.1", 26656),
+            limits=Limits(outbound_max=0),
+        )
+        for number in range(100, 120)
+    ]
+    async with trio.open_nursery() as nursery:
+        await start(nursery, *honest, *liars)
+        for node in honest:
+            book.add(address_of(node), source=f"{address_of(node).host}")
+        await start(nursery, victim)
+        await until(lambda: len(victim.peers) == 4, seconds=30)
+        for node in liars:
+            nursery.start_soon(node.meet, address_of(victim))
+        stranger = await connect_stranger(200, hosts.transport("6.6.6.6"), address_of(victim))
+        for start_at in range(0, 10_000, 64):
+            told = tuple(
+                PeerAddress((2**64 + n).to_bytes(32, "big"), f"{n % 200 + 11}.{n % 7}.1.1", 1)
+                for n in range(start_at, start_at + 64)
+            )
+            await stranger.say(Addresses(told))
+            for one in told:  # as if all their allowances had been used up by many such strangers
+                book.add(one, source="6.6.6.6")
+        await trio.sleep(300)
+        assert sum(entry.source == "6.6.0.0/16" for entry in book) <= 128
+        assert {peer.host for peer in victim.peers.values() if peer.outbound} <= {f"80.{n}.0.1" for n in range(2, 10)}
+        nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery:
+        await start(nursery, *[make_node(n, hosts, listen_addr=Endpoint(f"80.{n}.0.1", 26656)) for n in range(2, 10)])
+        again = make_node(1, hosts, book=AddressBook(dice=random.Random(8), saved=saved[-1]), limits=limits)
+        await start(nursery, again)
+        await until(lambda: len(again.peers) == 4, seconds=5)
+        assert all(peer.host.startswith("80.") for peer in again.peers.values()), "anchors come first"
+        nursery.cancel_scope.cancel()
