@@ -31,6 +31,10 @@ stories: .venv/installed-work
 crashes: .venv/installed-work
 	$(BIN)/pytest -q -m long tests/worlds/test_power_cuts.py
 
+.PHONY: lies
+lies: .venv/installed-work
+	ALLTING_LIES=900 $(BIN)/pytest -q tests/node/test_light_proxy.py -k random_changes
+
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable .

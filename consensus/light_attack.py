@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from consensus.block import Commit, Header, LightBlock
 from consensus.chain import without_priorities
-from consensus.codec import BadMessage
+from consensus.codec import BadMessage, encode
 from consensus.evidence import DuplicateVote
 from consensus.light import BadLightBlock, Trusted, check_signed
 from consensus.shape import to_bytes
 from consensus.signing import sha256
+from consensus.tags import TagTable
 from consensus.validators import ValidatorSet
 from consensus.vote import Height, Vote, VoteKind
 
@@ -53,6 +54,11 @@ class LightClientAttack:
     def id(self) -> bytes:
         """32 bytes, SHA-256 of the canonical bytes."""
         return sha256(to_bytes(self))
+
+    @property
+    def encoded(self) -> bytes:
+        """Its canonical bytes with the tag of its kind: how it is told."""
+        return encode(_KINDS.to_wire(self))
 
     @property
     def height(self) -> int:
@@ -105,6 +111,9 @@ class LightClientAttack:
             for other in _votes(self.commit, self.validators):
                 if vote.validator == other.validator and vote.block_id != other.block_id:
                     yield DuplicateVote.of(vote, other)
+
+
+_KINDS = TagTable(DuplicateVote, LightClientAttack)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ async def run_node(
         engine = Engine(own, app, around := Surroundings(disk=disk))
         services = _services(own, app, engine, around)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_until_signal, nursery.cancel_scope)
+            nursery.start_soon(until_signal, nursery.cancel_scope)
             await nursery.start(engine.run)
             url = await nursery.start(serve_rpc, services)
             await nursery.start(Admin(services, nursery.cancel_scope.cancel).serve)
@@ -65,8 +65,8 @@ async def run_node(
             task_status.started(services)
 
 
-async def _until_signal(scope: trio.CancelScope) -> None:
-    """The node has been told to stop."""
+async def until_signal(scope: trio.CancelScope) -> None:
+    """The process has been told to stop."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for number in signals:
             log.info("node_stopping", signal=signal.Signals(number).name)

@@ -13,13 +13,15 @@ from consensus.application import QueryRefused
 from node.admin import AdminRefused, NotRunning
 from node.applications import ApplicationMissing
 from node.backup import BadBackup
-from node.cli import care, keys, node_commands, peers, queries, transactions
+from node.cli import care, keys, light, node_commands, peers, queries, transactions
 from node.cli.screen import FAILED, USER_MISTAKE, ListedGroup, Mistake, die
 from node.client import RpcFailed, Unreachable
 from node.disk import DiskFailed
 from node.invite import BadInvite
 from node.keys import KeyFault
+from node.light.faults import BadBeginning, BadSource, MemoryDamaged, NoRoot
 from node.proofs import NotProved
+from node.rpc.errors import RpcError
 from node.store_environment import StoreFailed, StoreInUse
 from node.toml import BadToml
 from node.trust_root import BadTrustRoot
@@ -35,6 +37,9 @@ MISTAKES: dict[type[Exception], str] = {
     BadTrustRoot: "cli.bad_file",
     BadBackup: "cli.bad_file",
     StoreInUse: "node.in_use",
+    MemoryDamaged: "cli.bad_file",
+    BadSource: "cli.bad_url",
+    BadBeginning: "light.no_root",
 }
 """Families whose texts are sentences for the user, with the code that --json gives; exit code 2."""
 FAILURES: dict[type[Exception], str] = {
@@ -43,6 +48,7 @@ FAILURES: dict[type[Exception], str] = {
     AdminRefused: "cli.refused",
     StoreFailed: "node.store",
     DiskFailed: "cli.disk",
+    NoRoot: "light.no_root",
 }
 """The same where the fault lies elsewhere; exit code 1."""
 
@@ -70,7 +76,8 @@ def allting() -> None:
     """A town's own network: run a node, join with a link, act and ask."""
 
 
-for _command in (*node_commands.COMMANDS, *care.COMMANDS, peers.peers, keys.keys, transactions.tx, queries.query):
+_OWN = (*node_commands.COMMANDS, *care.COMMANDS, peers.peers, keys.keys, light.light, transactions.tx, queries.query)
+for _command in _OWN:
     allting.add_command(_command)
 
 
@@ -117,6 +124,8 @@ def _say(error: Exception, *, as_json: bool) -> None:
         die(error, code=error.code, exit_code=error.exit_code, as_json=as_json)
     if isinstance(error, QueryRefused):
         die(error, code=error.code, exit_code=USER_MISTAKE, as_json=as_json)
+    if isinstance(error, RpcError):  # the light client could not begin
+        die(error, code=error.code, exit_code=FAILED, as_json=as_json)
     if isinstance(error, RpcFailed):
         code = USER_MISTAKE if error.number == -32602 or error.code.startswith("query.") else FAILED
         die(error, code=error.code, exit_code=code, as_json=as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -37,8 +38,13 @@ SENTENCES: dict[type[BaseException], str] = {
 
 def run(home: Path) -> None:
     """The node of *home* has run until it was told to stop. Raises Failed with the reason if it stopped by itself."""
+    until_stopped(run_node, home)
+
+
+def until_stopped(serve: Callable[..., Awaitable[None]], *arguments: object) -> None:
+    """*serve* has run with *arguments* until it was told to stop. Raises Failed with the reason if it stopped."""
     try:
-        trio.run(run_node, home)
+        trio.run(serve, *arguments)
     except (Exception, EngineFault, BaseExceptionGroup) as error:
         raise _said(error) from error
 

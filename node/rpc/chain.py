@@ -103,15 +103,23 @@ class ChainMethods:
         return {"last_height": self._store.height, "headers": [shapes.header_json(header) for header in headers]}
 
     @method
-    async def block_results(self, height: Height | None = None, events: Flag = True) -> Any:
-        """What came of a block: the results of ``begin``, each transaction and ``end``; perhaps without *events*."""
+    async def block_results(self, height: Height | None = None, events: Flag = True, prove: Flag = False) -> Any:
+        """What came of a block: the results of ``begin``, each transaction and ``end``; perhaps without *events*.
+
+        With *prove* the canonical bytes of all results come along (base64, in that order): the header's results hash is
+        the root of the RFC 6962 tree over them.
+        """
         chosen = self.height_or_latest(height)
         shown: list[Any] = []
-        for number, result in enumerate(self.stored(self._store.results, chosen)):
+        results = self.stored(self._store.results, chosen)
+        for number, result in enumerate(results):
             shown.append(shapes.result_json(self._services.app, result, events=events))
             if number % RESULTS_BEFORE_YIELD == RESULTS_BEFORE_YIELD - 1:
                 await trio.lowlevel.checkpoint()
-        return {"height": chosen, "begin": shown[0], "transactions": shown[1:-1], "end": shown[-1]}
+        answer = {"height": chosen, "begin": shown[0], "transactions": shown[1:-1], "end": shown[-1]}
+        if prove:
+            answer["encoded"] = [shapes.base64_text(result.encoded) for result in results]
+        return answer
 
     @method
     async def commit(self, height: Height | None = None) -> Any:

@@ -116,3 +116,39 @@ class TimedOut(RpcError):
     """The transaction was accepted and was not in a block when the wait ended; ``data.hash`` asks again later."""
 
     number, code_default, http_status = -32030, "rpc.timed_out", 504
+
+
+class Unverifiable(RpcError):
+    """A light client is asked for what no proof covers; ask a node that you trust."""
+
+    number, code_default, http_status = -32040, "light.unverifiable", 501
+
+
+class NotShown(RpcError):
+    """No node shows what was asked for. That it does not exist is not proved; ``data.said`` is what the nodes said."""
+
+    number, code_default, http_status = -32041, "light.not_shown", 404
+
+
+class NoWitness(RpcError):
+    """A block is proved by one node, and no witness confirms it; it is not believed."""
+
+    number, code_default, http_status = -32042, "light.no_witness", 503
+
+
+class NoSource(RpcError):
+    """No node is left that answers without lying."""
+
+    number, code_default, http_status = -32043, "light.no_source", 503
+
+
+class TrustExpired(RpcError):
+    """What the light client trusts is too old to prove anything; only a fresh link helps."""
+
+    number, code_default, http_status = -32044, "light.expired", 503
+
+
+class ChainDiverged(RpcError):
+    """Two chains are proved: more than a third of the power lies. The light client has stopped serving."""
+
+    number, code_default, http_status = -32045, "light.diverged", 503

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from consensus.address import key_address, to_text
-from consensus.application import QueryRefused
+from consensus.application import Application, QueryRefused
 from consensus.codec import BadMessage, decode, encode
 from consensus.shape import shape_of
 from consensus.signing import verify
@@ -19,14 +20,30 @@ from node.services import Services
 VALID_MS = 3_600_000
 """How long a prepared transaction stays valid if the caller doesn't say: time to sign by hand."""
 BODY_BYTES_MAX = 2**20
+ACCOUNT_QUERY = "town/account"
 TOO_DEEP = "bad_message.too_deep"
+
+
+class Accounts(Protocol):
+    """What is known of accounts where transactions are prepared. Raises RpcError."""
+
+    async def account(self, address: bytes) -> Mapping[str, Any]:
+        """What the application says: ``next_nonce``, and ``record`` (keys, threshold) or null."""
+
+    async def next_nonce(self, address: bytes) -> int:
+        """The nonce after those in blocks and those that are known to wait."""
+
+    def now_ms(self) -> int:
+        """Own clock or the latest block's time, whichever is later."""
 
 
 class PrepareMethods:
     """Transactions for clients without a codec."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, app: Application, chain_id: str, accounts: Accounts) -> None:
+        self._app = app
+        self._chain_id = chain_id
+        self._accounts = accounts
 
     @method
     async def prepare_tx(
@@ -46,27 +63,27 @@ class PrepareMethods:
         """
         if sender is None and signers is not None and len(signers) == 1:
             sender = key_address(signers[0])
-        chosen = self._signers(sender, fee_payer, signers)
+        chosen = await self._signers(sender, fee_payer, signers)
         body = self._body(
             messages=messages,
             sender=sender,
             signers=tuple(sorted(set(chosen))),
-            nonce=self._nonce(sender) if nonce is None else nonce,
+            nonce=await self._nonce(sender) if nonce is None else nonce,
             fee=fee,
             fee_payer=fee_payer,
-            valid_until_ms=self._valid_until() if valid_until_ms is None else valid_until_ms,
+            valid_until_ms=self._accounts.now_ms() + VALID_MS if valid_until_ms is None else valid_until_ms,
         )
         return {
             "body": shapes.base64_text(encode(shape_of(Body).to_wire(body))),
             "sign_bytes": shapes.base64_text(body.sign_bytes()),
             "sign_bytes_hex": body.sign_bytes().hex(),
-            **shapes.body_json(self._services.app, body),
+            **shapes.body_json(self._app, body),
         }
 
     def _body(self, *, messages: list[dict[str, Any]], **fields: Any) -> Body:
         try:
-            typed = self._services.app.messages_from_json(messages)
-            body = Body(chain_id=self._services.chain_id, messages=typed, **fields)
+            typed = self._app.messages_from_json(messages)
+            body = Body(chain_id=self._chain_id, messages=typed, **fields)
             checked: Body = shape_of(Body).from_wire(
                 decode(encode(shape_of(Body).to_wire(body)), bytes_max=BODY_BYTES_MAX)
             )
@@ -78,41 +95,22 @@ class PrepareMethods:
             raise TransactionRefused(str(error), error.code) from None
         return checked
 
-    def _account(self, address: bytes) -> dict[str, Any]:
-        """What the application says of an account: ``next_nonce``, and ``record`` (keys, threshold) or null."""
-        services = self._services
-        chain = services.store.chain_state()
-        assert chain is not None, "RPC serves once the genesis is stored"
-        arguments = {"address": to_text(address)}
-        state = services.store.state()
-        try:
-            answer = services.app.query("town/account", arguments, state, height=chain.height, time_ms=chain.time_ms)
-        except QueryRefused as error:
-            raise TransactionRefused(str(error), error.code) from None
-        assert isinstance(answer, dict)
-        return answer
-
     @method
     async def next_nonce(self, address: AddressText) -> Any:
         """The nonce for an account's next transaction: after those in blocks and those that wait on this node."""
-        return {"next_nonce": self._nonce(address)}
+        return {"next_nonce": await self._nonce(address)}
 
-    def _nonce(self, sender: bytes | None) -> int:
-        if sender is None:
-            return 0
-        nonce = int(self._account(sender)["next_nonce"])
-        while self._services.mempool.holds(sender, nonce):
-            nonce += 1
-        return nonce
+    async def _nonce(self, sender: bytes | None) -> int:
+        return 0 if sender is None else await self._accounts.next_nonce(sender)
 
-    def _signers(self, sender: bytes | None, fee_payer: bytes | None, given: list[bytes] | None) -> list[bytes]:
+    async def _signers(self, sender: bytes | None, fee_payer: bytes | None, given: list[bytes] | None) -> list[bytes]:
         if given is not None or sender is None:
             return given or []
         found: list[bytes] = []
         for address in (sender, fee_payer):
             if address is None:
                 continue
-            record = self._account(address)["record"]
+            record = (await self._accounts.account(address))["record"]
             if record is None or record["threshold"] != len(record["keys"]):
                 raise InvalidParams(
                     f"which keys sign for {to_text(address)} does not follow from the state; "
@@ -122,9 +120,38 @@ class PrepareMethods:
             found += [bytes.fromhex(key) for key in record["keys"]]
         return found
 
-    def _valid_until(self) -> int:
+
+class NodeAccounts:
+    """Accounts by this node's own state and pool."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def account(self, address: bytes) -> Mapping[str, Any]:
+        """By the latest state."""
+        services = self._services
+        chain = services.store.chain_state()
+        assert chain is not None, "RPC serves once the genesis is stored"
+        arguments = {"address": to_text(address)}
+        state = services.store.state()
+        try:
+            answer = services.app.query(ACCOUNT_QUERY, arguments, state, height=chain.height, time_ms=chain.time_ms)
+        except QueryRefused as error:
+            raise TransactionRefused(str(error), error.code) from None
+        assert isinstance(answer, dict)
+        return answer
+
+    async def next_nonce(self, address: bytes) -> int:
+        """After those in blocks and those that wait here."""
+        nonce = int((await self.account(address))["next_nonce"])
+        while self._services.mempool.holds(address, nonce):
+            nonce += 1
+        return nonce
+
+    def now_ms(self) -> int:
+        """Own clock or the latest block's time, whichever is later."""
         chain = self._services.store.chain_state()
-        return max(self._services.now_ms(), 0 if chain is None else chain.time_ms) + VALID_MS
+        return max(self._services.now_ms(), 0 if chain is None else chain.time_ms)
 
 
 class AssembleMethods:

@@ -17,7 +17,7 @@ from node.rpc.event_methods import EventMethods
 from node.rpc.face import HttpFace, client_host, serve_face
 from node.rpc.methods import collect
 from node.rpc.node_methods import NodeMethods
-from node.rpc.prepare import AssembleMethods, PrepareMethods
+from node.rpc.prepare import AssembleMethods, NodeAccounts, PrepareMethods
 from node.rpc.queries import QueryMethods
 from node.rpc.transactions import TransactionMethods
 from node.rpc.websocket import Connection, SubscriptionMethods
@@ -46,7 +46,7 @@ class RpcServer(HttpFace):
             self._chain,
             self._events,
             transactions,
-            PrepareMethods(services),
+            PrepareMethods(services.app, services.chain_id, NodeAccounts(services)),
             AssembleMethods(),
             QueryMethods(services, self._chain),
             SubscriptionMethods(),

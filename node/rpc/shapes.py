@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from consensus import merkle
 from consensus.address import BadAddress, from_text, to_text
 from consensus.application import Application, Event, Result
 from consensus.block import Block, Commit, Header, ModuleRoot
@@ -27,6 +28,14 @@ _HEADER_INTEGERS = frozenset({"version", "height", "time_ms"})
 def base64_text(data: bytes) -> str:
     """*data* in base64 (RFC 4648, with padding)."""
     return base64.b64encode(data).decode("ascii")
+
+
+def base64_bytes(value: Any) -> bytes:
+    """The bytes that *value* shows in base64. Raises BadMessage."""
+    try:
+        return base64.b64decode(value if isinstance(value, str) else "?", validate=True)
+    except ValueError:
+        raise BadMessage("expected base64 in the node's answer") from None
 
 
 def header_json(header: Header) -> dict[str, Any]:
@@ -95,10 +104,14 @@ def validators_json(validators: ValidatorSet) -> list[dict[str, Any]]:
 
 
 def validators_from_json(value: Any) -> ValidatorSet:
-    """The set that *value* shows, in its order. Raises BadMessage."""
+    """The set that *value* shows, in its order; priorities, which no header vouches for, may be absent (0).
+
+    Raises BadMessage.
+    """
     members = []
     for member in _list(value):
-        wire = (_bytes(_member(member, "public_key")), _member(member, "power"), _member(member, "priority"))
+        priority = member.get("priority", 0) if isinstance(member, Mapping) else 0
+        wire = (_bytes(_member(member, "public_key")), _member(member, "power"), priority)
         members.append(shape_of(Validator).from_wire(wire))
     return ValidatorSet(tuple(members))
 
@@ -106,6 +119,12 @@ def validators_from_json(value: Any) -> ValidatorSet:
 def params_json(params: Params) -> dict[str, int]:
     """The engine's parameters by name."""
     return dataclasses.asdict(params)
+
+
+def params_from_json(value: Any) -> Params:
+    """The parameters that *value* shows. Raises BadMessage."""
+    wire = tuple(_member(value, field.name) for field in dataclasses.fields(Params))
+    return shape_of(Params).from_wire(wire)  # type: ignore[no-any-return]  # the shape of Params
 
 
 def module_roots_json(roots: Sequence[ModuleRoot]) -> list[dict[str, str]]:
@@ -132,6 +151,24 @@ def block_json(block: Block, transactions: Sequence[bytes]) -> dict[str, Any]:
         "transaction_ids": [each.hex() for each in block.transaction_ids],
         "transactions": [base64_text(raw) for raw in transactions],
     }
+
+
+def block_from_json(value: Any) -> tuple[Block, tuple[bytes, ...]]:
+    """The block that *value* shows, and its bodies; whether they belong together is not checked. Raises BadMessage.
+
+    Evidence is shown for people and can't be read back, so a block with evidence is refused.
+    """
+    last = _member(value, "last_commit")
+    if _list(_member(value, "evidence")):
+        raise BadMessage("evidence in a block can't be read back from JSON")
+    block = Block(
+        header=header_from_json(_member(value, "header")),
+        last_commit=None if last is None else commit_from_json(last),
+        evidence=(),
+        transaction_ids=tuple(_bytes(each) for each in _list(_member(value, "transaction_ids"))),
+        module_roots=module_roots_from_json(_member(value, "module_roots")),
+    )
+    return block, tuple(base64_bytes(each) for each in _list(_member(value, "transactions")))
 
 
 def result_json(app: Application, result: Result, *, events: bool = True) -> dict[str, Any]:
@@ -179,6 +216,13 @@ def transaction_json(app: Application, transaction: Transaction) -> dict[str, An
         "body": body_json(app, transaction.body),
         "signatures": [signature.hex() for signature in transaction.signatures],
     }
+
+
+def list_proof_from_json(value: Any) -> merkle.Proof:
+    """The way to the root of a list that *value* shows. Raises BadMessage."""
+    siblings = tuple(_bytes(sibling) for sibling in _list(_member(value, "siblings")))
+    wire = (_member(value, "index"), _member(value, "total"), siblings)
+    return shape_of(merkle.Proof).from_wire(wire)  # type: ignore[no-any-return]  # the shape of Proof
 
 
 def tree_proof_json(proof: TreeProof) -> dict[str, Any]:

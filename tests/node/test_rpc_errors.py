@@ -22,6 +22,12 @@ PROMISED = {
     "QueryFailed": (-32020, "query.refused", 400),
     "TransactionRefused": (-32021, "tx.refused", 400),
     "TimedOut": (-32030, "rpc.timed_out", 504),
+    "Unverifiable": (-32040, "light.unverifiable", 501),
+    "NotShown": (-32041, "light.not_shown", 404),
+    "NoWitness": (-32042, "light.no_witness", 503),
+    "NoSource": (-32043, "light.no_source", 503),
+    "TrustExpired": (-32044, "light.expired", 503),
+    "ChainDiverged": (-32045, "light.diverged", 503),
 }
 
 
