@@ -17,6 +17,7 @@ from consensus.address import to_text
 from consensus.signing import sign
 from devnet import record
 from devnet.record import Devnet
+from node.home import Home
 from node.keys import KeyFile
 
 ALLTING = (sys.executable, "-m", "node.cli.main")
@@ -117,6 +118,10 @@ class Network:
     def address(self, name: str) -> str:
         """The address of test account *name*."""
         return to_text(self.key(name).address)
+
+    def validator_key(self, number: int) -> KeyFile:
+        """The key with which node *number* votes."""
+        return KeyFile.load(Home(Path(self.record.node(number).home)).validator_key, kind="validator")
 
     def query(self, path: str, *, node: int = 0, **arguments: Any) -> Any:
         """What node *node* answers to a query at its latest height."""
