@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The pure folders: every branch, by their own tests.
 WHOLE := --cov-branch --cov-report=term:skip-covered --cov-fail-under=100
 
-.PHONY: devnet test lint types unit stories crashes clean
+.PHONY: devnet test lint types unit stories crashes lies mutants fuzz clean
 
 devnet: .venv/installed
 	$(BIN)/allting devnet up
@@ -31,9 +31,15 @@ stories: .venv/installed-work
 crashes: .venv/installed-work
 	$(BIN)/pytest -q -m long tests/worlds/test_power_cuts.py
 
-.PHONY: lies
 lies: .venv/installed-work
 	ALLTING_LIES=900 $(BIN)/pytest -q tests/node/test_light_proxy.py -k random_changes
+
+mutants: .venv/installed-work
+	$(BIN)/python -m tests.mutants
+
+fuzz: .venv/installed-work
+	$(BIN)/pip install --quiet --editable ".[fuzz]"
+	$(BIN)/python -m tests.fuzz
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

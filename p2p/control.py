@@ -78,7 +78,10 @@ def encode_control(message: ControlMessage) -> bytes:
 
 def decode_control(data: bytes) -> ControlMessage:
     """The message whose bytes are *data*. Raises BadMessage."""
-    match decode(data, bytes_max=CONTROL_BYTES_MAX):
+    value = decode(data, bytes_max=CONTROL_BYTES_MAX)
+    if type(value) is not tuple or type(next(iter(value), None)) is not int:  # a True would pass for a 1
+        raise BadMessage("not a control message", "bad_message.control")
+    match value:
         case (1, int(number)) if _is_u63(number):
             return Ping(number)
         case (2, int(number), int(time_ms)) if _is_u63(number) and _is_u63(time_ms):

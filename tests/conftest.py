@@ -2,9 +2,15 @@
 
 import os
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 # A shared or busy machine is no reason for a property to fail; pytest's own limits catch what hangs.
 # CI judges the change that it was given, with the same examples each time; people's runs look for new ones.
-settings.register_profile("allting", deadline=None, derandomize=os.environ.get("CI") == "true")
+# Where a test is meant to fail (`tests.mutants`), nobody waits for the smallest example.
+settings.register_profile(
+    "allting",
+    deadline=None,
+    derandomize=os.environ.get("CI") == "true",
+    phases=[phase for phase in Phase if phase is not Phase.shrink or "ALLTING_UNSHRUNK" not in os.environ],
+)
 settings.load_profile("allting")

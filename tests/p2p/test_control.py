@@ -52,6 +52,7 @@ def test_a_message_reads_back(message: ControlMessage) -> None:
         (1,),
         (1, -1),
         (1, True),
+        (True, 1),
         (1, 2**63),
         (2, 1),
         (3, 0, 1),
