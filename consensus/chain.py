@@ -180,8 +180,10 @@ def chain_changes(parent: ChainState | None, following: ChainState) -> Mapping[b
 
     Keys are a table's name, 00, and integers as 8 bytes big-endian:
     ``set``, the set of the next height with its priorities; ``params``, those of the next height; ``members`` + first
-    height, the set in force since then without priorities, kept for the evidence window; ``hour`` + number of the hour,
-    height and time of the first block in it, kept for the evidence window. Keys to delete may be absent.
+    height, the set in force since then without priorities, kept for the evidence window; ``former`` + first height,
+    last height and its time of such a set that is not in force any more; ``hour`` + number of the hour, height and time
+    of the first block in it, kept for the evidence window. Keys to delete may be absent. The way back is
+    `consensus.restored`.
     """
     changes: dict[bytes, bytes | None] = {_key("set"): to_bytes(following.validators)}
     if parent is None or parent.params != following.params:
@@ -191,7 +193,11 @@ def chain_changes(parent: ChainState | None, following: ChainState) -> Mapping[b
     if parent is not None:
         kept = {former.first_height for former in following.former_sets} | {following.set_since}
         known = [former.first_height for former in parent.former_sets] + [parent.set_since]
-        changes.update({_key("members", height): None for height in known if height not in kept})
+        gone = [height for height in known if height not in kept]
+        changes.update({_key(table, height): None for table in ("members", "former") for height in gone})
+        if parent.set_since != following.set_since:
+            ended = following.former_sets[-1]
+            changes[_key("former", ended.first_height)] = encode((ended.last_height, ended.last_time_ms))
     hour = following.time_ms // HOUR_MS
     if parent is None or parent.time_ms // HOUR_MS != hour:
         changes[_key("hour", hour)] = encode((following.height, following.time_ms))

@@ -20,6 +20,8 @@ PRECISION_MS_MAX = 60_000
 """A proposer can move the chain's time so far ahead of all clocks, and the next height waits for them."""
 EVIDENCE_AGE_BLOCKS_MAX = 1_000_000
 """Former validator sets are kept for as long as evidence can rest on them."""
+SNAPSHOT_INTERVAL_BLOCKS_MAX = 10_000
+"""The state of the last two snapshots is kept, whatever else is pruned; and a newcomer may have to go back so far."""
 COMMIT_ENTRY_BYTES = 70
 """Encoded size of one signed entry of a commit, rounded up."""
 
@@ -57,6 +59,8 @@ class Params:
     """Evidence expires when it is too old in time and in blocks."""
     trusting_period_ms: U63
     """How long a light client trusts a header that it verified."""
+    snapshot_interval_blocks: U63
+    """The state at each multiple of it can be fetched by newcomers, until two later ones can."""
 
     def propose_ms(self, round_: int) -> int:
         """Timeout of the propose step in *round_*, ms (L57)."""
@@ -118,6 +122,10 @@ class Params:
             (self.prevote_timeout_ms <= DAY_MS, "prevote_timeout_ms must not exceed a day"),
             (self.precommit_timeout_ms <= DAY_MS, "precommit_timeout_ms must not exceed a day"),
             (self.timeout_step_ms <= HOUR_MS, "timeout_step_ms must not exceed an hour"),
+            (
+                self.snapshot_interval_blocks <= SNAPSHOT_INTERVAL_BLOCKS_MAX,
+                "snapshot_interval_blocks must not exceed 10,000",
+            ),
         )
         for holds, text in rules:
             if not holds:
@@ -141,6 +149,7 @@ CITY = Params(
     evidence_age_ms=21 * DAY_MS,
     evidence_age_blocks=100,
     trusting_period_ms=13 * DAY_MS,
+    snapshot_interval_blocks=1_000,
 )
 """For a town: quiet, patient, the ballots of a real community."""
 

@@ -21,6 +21,15 @@ from node.consensus_gossip import ConsensusGossip
 from node.height import Candidate
 from node.mempool import Mempool
 from node.retention import BLOCKS
+from node.snapshot_messages import (
+    SnapshotQuestion,
+    WantHeaders,
+    WantLightBlock,
+    WantModuleRoots,
+    WantSnapshots,
+    WantState,
+)
+from node.snapshot_server import SnapshotServer
 from node.stopped import refused_decision
 from node.store import Store
 from node.sync_messages import (
@@ -62,6 +71,8 @@ class _Source:
     heard_at: float = 0.0
     """trio time at which it last sent something, or was asked while it owed nothing."""
     distrusted_until: float = 0.0
+    earliest: int = 0
+    """The lowest height whose block it holds, as it says."""
 
 
 class BlockSync:
@@ -81,6 +92,7 @@ class BlockSync:
         self._mempool = mempool
         self._driver = driver
         self._gossip = gossip
+        self._snapshots = SnapshotServer(store)
         self._sources: dict[bytes, _Source] = {}
         """By peer id."""
         self._received: dict[int, tuple[bytes, DecidedHeight]] = {}
@@ -95,7 +107,7 @@ class BlockSync:
         """Answers *peer* and takes its answers until it goes. Raises BadMessage for what no honest peer says."""
         source = self._sources.setdefault(peer.id, _Source())
         source.peer = peer
-        source.bytes_received = 0
+        source.bytes_received = source.earliest = 0
         try:
             while True:
                 message = from_wire(await peer.receive(CHANNEL.id))
@@ -106,21 +118,25 @@ class BlockSync:
                         await peer.send(CHANNEL.id, to_wire(Genesis(self._store.genesis_bytes())))
                     case DecidedHeight():
                         self._take(peer.id, source, message)
-                    case NoHeight(height):
-                        if source.owes.pop(height, None) is not None:
-                            log.info("peer_lacks_height", peer=peer.id.hex(), height=height)
-                            self._distrust(peer.id)
-                    case Genesis():
-                        raise BadMessage("a genesis file that nobody asked for", "bad_message.unasked")
+                    case NoHeight(height, earliest):
+                        self._take_refusal(peer.id, source, height, earliest)
+                    case WantSnapshots() | WantLightBlock() | WantHeaders() | WantModuleRoots() | WantState():
+                        answer = await self._snapshots.answer(message)
+                        await peer.send(CHANNEL.id, to_wire(answer or self._not_here(message)))
+                    case _:
+                        raise BadMessage("an answer that nobody asked for", "bad_message.unasked")
         finally:
             source.peer = None
             source.owes.clear()
             self._forget_gone()
             self._arrived.set()
 
+    def _not_here(self, question: SnapshotQuestion) -> NoHeight:
+        return NoHeight(getattr(question, "height", 0), self._store.earliest[BLOCKS])
+
     def _answer(self, height: int) -> SyncMessage:
         if not self._store.earliest[BLOCKS] <= height <= self._store.height:
-            return NoHeight(height)
+            return NoHeight(height, self._store.earliest[BLOCKS])
         return DecidedHeight(
             self._store.block(height), self._store.block_transactions(height), self._store.commit_of(height)[0]
         )
@@ -131,6 +147,17 @@ class BlockSync:
         if source.owes.pop(height, None) is not None and height >= self._driver.height.number:
             self._received.setdefault(height, (peer_id, message))
             self._arrived.set()
+
+    def _take_refusal(self, peer_id: bytes, source: _Source, height: int, earliest: int) -> None:
+        """A peer that began with a snapshot lacks what was before it; any other owes what it claims to hold."""
+        if source.owes.pop(height, None) is None:
+            return
+        if source.earliest == 0 and height < earliest:
+            source.earliest = earliest
+            self._arrived.set()
+        else:
+            log.info("peer_lacks_height", peer=peer_id.hex(), height=height)
+            self._distrust(peer_id)
 
     def _distrust(self, peer_id: bytes) -> None:
         """Not asked for a while, even if it connects anew."""
@@ -205,7 +232,9 @@ class BlockSync:
             able = sorted(
                 (owed, peer_id)
                 for peer_id, owed in free.items()
-                if ahead[peer_id] > height and height not in self._sources[peer_id].owes
+                if ahead[peer_id] > height
+                and self._sources[peer_id].earliest <= height
+                and height not in self._sources[peer_id].owes
             )
             for _, peer_id in able:
                 asked = self._request(self._sources[peer_id], height, now)

@@ -206,6 +206,20 @@ class StoreConfig:
         )
 
 
+SYNC_MODES = ("auto", "blocks")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncConfig:
+    """How a node that joins a chain comes to its present state."""
+
+    mode: str = setting(
+        "auto",
+        "auto (begin with a snapshot that the invite link proves, if peers have one) or blocks (execute all).",
+        one_of(*SYNC_MODES),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All settings of a node. Immutable; use dataclasses.replace for variants."""
@@ -217,6 +231,7 @@ class Config:
     verify: VerifyConfig = VerifyConfig()
     log: LogConfig = LogConfig()
     store: StoreConfig = StoreConfig()
+    sync: SyncConfig = SyncConfig()
 
     @classmethod
     def defaults(cls) -> Config:

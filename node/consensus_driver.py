@@ -51,7 +51,6 @@ from node.heights import Heights
 from node.last_commit import LastCommit
 from node.mempool import Mempool
 from node.occasion import occasion
-from node.retention import BLOCKS
 from node.stopped import NodeStopped, refused_decision
 from node.store import DecidedBlock, Store
 from node.trust_root import TrustRoot
@@ -111,8 +110,8 @@ class ConsensusDriver:
         self._heights = heights
         self._now_ms = now_ms
         self._trust_root = trust_root
-        # Below the blocks that are kept it was compared when that height was decided.
-        if trust_root is not None and store.earliest[BLOCKS] <= trust_root.height <= store.height:
+        # Below the blocks that are kept it was compared when that height was decided, or when its snapshot was fetched.
+        if trust_root is not None and trust_root.height > 0 and store.has_header(trust_root.height):
             trust_root.require(trust_root.height, store.header(trust_root.height).id)
         self._own: deque[Input] = deque()
         """Our own messages on their way back: never behind what peers send."""

@@ -28,6 +28,7 @@ from node.mempool import Outcome
 from node.rpc.server import serve_rpc
 from node.services import Services
 from node.signer import Signer
+from node.snapshot_start import begin_with_snapshot
 from node.store import Store
 from node.trust_root import read_trust_root
 from node.wal import Wal
@@ -51,10 +52,12 @@ async def run_node(
     genesis = GenesisFile.load(folder.genesis)
     app = application_for(genesis)
     with open_belongings(folder, config, genesis, app, disk=disk) as own:
-        engine = Engine(own, app, around := Surroundings(disk=disk))
-        services = _services(own, app, engine, around)
+        around = Surroundings(disk=disk)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(until_signal, nursery.cancel_scope)
+            await begin_with_snapshot(own, app, around)
+            engine = Engine(own, app, around)
+            services = _services(own, app, engine, around)
             await nursery.start(engine.run)
             url = await nursery.start(serve_rpc, services)
             await nursery.start(Admin(services, nursery.cancel_scope.cancel).serve)

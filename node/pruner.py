@@ -57,7 +57,7 @@ class Pruner:
         chain = store.chain_state()
         assert chain is not None, "the genesis is stored before the node runs"
         latest = Latest(chain.height, chain.time_ms, chain.params)
-        return self._retention.horizons(present, latest, self._time_ms, store.pins.lowest)
+        return self._retention.horizons(present, latest, self._time_ms, store.pinned)
 
     def _time_ms(self, height: int) -> int:
         """Block time of *height*; that of the genesis is as early as can be."""

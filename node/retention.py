@@ -96,7 +96,7 @@ class Retention:
             keep: Keep = getattr(self, part)
             horizon = present[part]
             if found.get(BLOCKS, 1) > 1:  # else no block has gone, and the state of height 0 has none
-                horizon = max(horizon, found[BLOCKS])
+                horizon = max(horizon, min(end, found[BLOCKS]))
             stop = min(end, horizon + STEPS_MAX)
             while horizon < stop and self._goes(part, keep, horizon, latest, time_ms):
                 horizon += 1

@@ -3,6 +3,9 @@
 A row of table ``values`` is ``module ‖ 00 ‖ escaped key ‖ 00 ‖ inverted height`` → ``01 ‖ value``, or ``00`` where the
 block at that height deleted the key. Escaping (00 → 00 FF) keeps the order of keys, and a key's rows together; the
 inverted height (2⁶³ - 1 - height) begins below 80, and puts the newest version first.
+
+A row of table ``keys`` is ``module ‖ 00 ‖ key hash`` → key: the tree knows only hashes, and snapshots are read along
+the tree.
 """
 
 from __future__ import annotations
@@ -14,9 +17,10 @@ from typing import TypeAlias
 import lmdb
 
 from consensus.application import STATE_KEY_BYTES_MAX, Changes, EngineFault
+from consensus.signing import sha256
 from node.store_environment import Environment, failed
 
-VALUES = "values"
+VALUES, KEYS = "values", "keys"
 _HEIGHT_BYTES = 8
 _AFTER_VERSIONS = b"\x80"
 _DELETED = b"\x00"
@@ -200,8 +204,41 @@ def value_prefix(module: str, key: bytes) -> bytes:
     return b"%b\x00%b\x00" % (module.encode("ascii"), key.replace(b"\x00", b"\x00\xff"))
 
 
+def first_version(module: str, key: bytes, value: bytes, height: int) -> tuple[bytes, bytes]:
+    """Row and value in table ``values`` of a *key* that is known from *height* on, with *value*."""
+    return value_prefix(module, key) + _inverted(height), _LIVE + value
+
+
+def key_row(module: str, key_hash: bytes) -> bytes:
+    """The row of table ``keys`` for *key_hash* (32 bytes)."""
+    return b"%b\x00%b" % (module.encode("ascii"), key_hash)
+
+
+def forget_key(transaction: lmdb.Transaction[bytes], tables: tuple[lmdb._Database, lmdb._Database], row: bytes) -> None:
+    """A deleted key whose deletion's own *row* of table ``values`` is gone, with nothing later, has no row in ``keys``.
+
+    *tables*: ``values`` and ``keys``.
+    """
+    values, keys = tables
+    prefix = row[:-_HEIGHT_BYTES]
+    cursor = transaction.cursor(values)
+    if cursor.set_range(prefix) and _is_version_of(prefix, cursor.key()):
+        return
+    space, _, key = prefix[:-1].partition(b"\x00")
+    transaction.delete(key_row(space.decode("ascii"), sha256(key.replace(b"\x00\xff", b"\x00"))), db=keys)
+
+
+def is_deletion(row: bytes | None) -> bool:
+    """Whether a row of table ``values`` says that its key was deleted."""
+    return row == _DELETED
+
+
 def write_values(
-    transaction: lmdb.Transaction[bytes], table: lmdb._Database, changes: Changes, height: int
+    transaction: lmdb.Transaction[bytes],
+    table: lmdb._Database,
+    changes: Changes,
+    height: int,
+    keys: lmdb._Database,
 ) -> Iterator[bytes]:
     """The versions of block *height* are written. Yields, for each change, the row that it made stale (``b""``: none).
 
@@ -221,6 +258,8 @@ def write_values(
                 yield b""
                 continue
             transaction.put(prefix + inverted, row, db=table)
+            if not exists:
+                transaction.put(key_row(module, sha256(key)), key, db=keys)
             yield former_key if exists else b""
             if value is None:
                 yield prefix + inverted

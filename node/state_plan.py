@@ -17,9 +17,10 @@ from consensus.block import ModuleRoot
 from consensus.codec import decode, encode
 from consensus.jellyfish import TreeProof, application_hash, root_of, verify
 from consensus.shape import MESSAGE_BYTES_MAX
-from node.state import VALUES, StateHorizon, StoredState, write_values
-from node.state_nodes import Node, decode_node, encode_node, hash_of
-from node.state_tree import ReadNode, TreeUpdate, prove, update_tree
+from consensus.signing import sha256
+from node.state import KEYS, VALUES, StateHorizon, StoredState, key_row, write_values
+from node.state_nodes import WIDTH, Node, decode_node, encode_node, hash_of, hashed
+from node.state_tree import ReadNode, TreeUpdate, leaves_below, prove, reference_at, update_tree
 from node.store_environment import Environment, StoreFailed
 
 NODES, ROOTS, STALE = "nodes", "roots", "stale"
@@ -46,6 +47,31 @@ class TreePlan:
     """References of the roots that the plan starts from."""
     updates: Mapping[str, TreeUpdate]
     """Of the modules that have changes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subtree:
+    """A part of one module's tree at one height, to be read along the tree. Not longer than that height is kept."""
+
+    module: str
+    height: int
+    path: bytes
+    """One byte, 0…15, for each level."""
+    reference: bytes
+    read_node: ReadNode
+
+    def leaves(self) -> Iterator[tuple[bytes, bytes]]:
+        """Hashes of key and value of each leaf, the former ascending."""
+        return leaves_below(self.reference, self.path, self.read_node)
+
+    def children(self) -> list[bytes]:
+        """The 16 references in the node that stands here; there must be one."""
+        return [child or b"" for child in self.read_node(self.reference[:8], self.path)[WIDTH:]]
+
+    def halves_of(self, nibble: int, reference: bytes) -> tuple[bytes, bytes]:
+        """32 bytes each: what *reference*, the node at place *nibble*, is the hash of."""
+        node = hashed(self.read_node(reference[:8], self.path + bytes((nibble,))))
+        return hash_of(node[2]), hash_of(node[3])
 
 
 class StateTrees:
@@ -88,7 +114,8 @@ class StateTrees:
         table = self._environment.table(NODES)
         stale: list[bytes] = []
         puts = 0
-        for former in write_values(transaction, self._environment.table(VALUES), changes, plan.height):
+        values, keys = self._environment.table(VALUES), self._environment.table(KEYS)
+        for former in write_values(transaction, values, changes, plan.height, keys):
             if former:
                 stale.append(b"V" + former)
             puts += 1
@@ -135,6 +162,19 @@ class StateTrees:
             raise self._damaged(module)
         return value, proof
 
+    def walk(self, module: str, path: bytes, height: int) -> Subtree:
+        """What lies at *path* in *module*'s tree of *height*. Raises StateGone, KeyError (there was no such module)."""
+        read_node = self._reader(module)
+        reference = reference_at(self.references(height)[module], path, read_node)
+        return Subtree(module, height, path, reference, read_node)
+
+    def key_of(self, module: str, key_hash: bytes) -> bytes:
+        """The key behind a hash that stands in *module*'s tree."""
+        key = self._environment.get(KEYS, key_row(module, key_hash))
+        if key is None or sha256(key) != key_hash:
+            raise self._damaged(module)
+        return key
+
     def check(self, height: int) -> None:
         """Every value of the state of *height* matches the state tree; reads all. Raises StateGone, StoreFailed."""
         state = StoredState(self._environment, self._horizon, height)
@@ -172,6 +212,11 @@ class StateTrees:
         self._cache[key] = node
         if len(self._cache) > CACHED_NODES_MAX:
             self._cache.popitem(last=False)
+
+
+def node_row(module: str, height: int, path: bytes) -> bytes:
+    """The row of the node that the block at *height* wrote at *path*."""
+    return _space(module) + height.to_bytes(8, "big") + path
 
 
 def _space(module: str) -> bytes:

@@ -5,7 +5,7 @@ The plain reference is `consensus.jellyfish.root_of`; this is the same tree, kep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from consensus.jellyfish import DEPTH_MAX, TreeProof
@@ -53,6 +53,51 @@ def update_tree(
     if batch:
         update.root = _Pass(update, height, read_node).changed(root, b"", batch)
     return update
+
+
+def build_subtree(path: bytes, leaves: Iterable[tuple[bytes, bytes]], *, height: int) -> TreeUpdate:
+    """The tree at *path* (one byte, 0…15, for each level) that holds exactly *leaves*, as nodes that *height* wrote.
+
+    *leaves*: hashes of key and value, the former ascending, each beginning with *path*.
+    """
+    update = TreeUpdate(b"")
+    batch = [(key_hash, leaf_reference(key_hash, value_hash)) for key_hash, value_hash in leaves]
+    if batch:
+        update.root = _Pass(update, height, _no_node).changed(b"", path, batch)
+    return update
+
+
+def _no_node(height: bytes, path: bytes) -> Node:
+    raise AssertionError("a tree that is built from nothing reads no node")
+
+
+def reference_at(root: bytes, path: bytes, read_node: ReadNode) -> bytes:
+    """What stands at *path* in the tree behind reference *root*; a lone leaf also where it would stand if it sank."""
+    reference = root
+    for depth, nibble in enumerate(path):
+        if len(reference) != INNER_BYTES:
+            return reference if begins_with(reference[:32], path) else b""
+        reference = _child(read_node(reference[:8], path[:depth]), nibble)
+    return reference
+
+
+def leaves_below(reference: bytes, path: bytes, read_node: ReadNode) -> Iterator[tuple[bytes, bytes]]:
+    """Hashes of key and value of each leaf below *reference*, which stands at *path*, the former ascending."""
+    if len(reference) == LEAF_BYTES:
+        yield reference[:32], reference[32:64]
+    elif reference:
+        node = read_node(reference[:8], path)
+        for nibble in range(WIDTH):
+            yield from leaves_below(_child(node, nibble), path + bytes((nibble,)), read_node)
+
+
+def begins_with(key_hash: bytes, path: bytes) -> bool:
+    """Whether *key_hash*, if there is one, lies below *path*."""
+    return bool(key_hash) and all(_nibble(key_hash, depth) == nibble for depth, nibble in enumerate(path))
+
+
+def _child(node: Node, nibble: int) -> bytes:
+    return node[WIDTH + nibble] or b""
 
 
 def prove(root: bytes, key: bytes, read_node: ReadNode) -> TreeProof:

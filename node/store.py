@@ -7,7 +7,7 @@ in the meantime see the former height (see `node.store_environment`).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,7 +22,9 @@ from consensus.validators import ValidatorSet
 from node import retention
 from node.disk import DISK, Disk
 from node.events import BEGINNING, LIMIT_MAX, PLACES, Cursor, Kind, events_after, search
-from node.state import VALUES, LatestValues, StateGone, StateHorizon, StoredState
+from node.snapshot_messages import PIECE_ENTRIES_MAX, SNAPSHOTS_MAX, StateEntries, StateNode
+from node.snapshot_pieces import read_piece
+from node.state import KEYS, VALUES, LatestValues, StateGone, StateHorizon, StoredState
 from node.state_nodes import hash_of
 from node.state_plan import NODES, ROOTS, STALE, StateTrees, TreePlan
 from node.store_blocks import (
@@ -41,8 +43,9 @@ from node.store_blocks import (
     put_block,
     put_genesis,
 )
-from node.store_environment import MAP_BYTES, Environment, StoreFailed, StoreInUse, TableSize
+from node.store_environment import MAP_BYTES, Environment, StoreFailed, StoreInUse, TableSize, Writes
 from node.store_forget import FORGET_ROWS_MAX, FORGETTABLE, Forgetting, oldest_key
+from node.store_import import IMPORTED, IMPORTING, Landing, Piece, clear, put_landing, put_pieces
 from node.store_prune import PRUNE_ENTRIES_MAX, Pruning
 from node.store_rows import Rows
 
@@ -61,6 +64,7 @@ _TABLES = (
     TRANSACTIONS,
     PLACES,
     VALUES,
+    KEYS,
     NODES,
     ROOTS,
     STALE,
@@ -86,6 +90,13 @@ class Store:
         self._environment = environment
         self._inline = inline
         self._blocks = Blocks(environment)
+        if self._blocks.meta(IMPORTING) is not None:  # a crash in the middle of it: nothing of it may be believed
+            environment.write_inline(lambda transaction: clear(transaction, environment, importing=False))
+        self._load()
+
+    def _load(self) -> None:
+        """What is kept in memory is what the disk says."""
+        environment = self._environment
         self._chain_state = self._blocks.chain_state()
         latest = -1 if self._chain_state is None else self._chain_state.height
         self._horizon = StateHorizon(int.from_bytes(self._blocks.meta(b"oldest_state") or b"", "big"), latest)
@@ -100,6 +111,7 @@ class Store:
         self._latest_values = LatestValues()
         self._trees = StateTrees(environment, self._horizon)
         self._recent_results: OrderedDict[int, tuple[Result, ...]] = OrderedDict()
+        self._imported = int.from_bytes(self._blocks.meta(IMPORTED) or b"", "big")
 
     @classmethod
     def open(cls, path: Path, *, inline: bool = False, map_bytes: int = MAP_BYTES, disk: Disk = DISK) -> Store:
@@ -132,6 +144,11 @@ class Store:
     def earliest(self) -> dict[str, int]:
         """The lowest height that is kept of each part (`node.retention.PARTS`)."""
         return {**self._earliest, retention.STATES: self._horizon.oldest}
+
+    def has_header(self, height: int) -> bool:
+        """Whether header and commit of *height* can be read: those of the blocks here, and of a snapshot's height."""
+        kept = self._earliest[retention.BLOCKS] <= height or height == self._imported
+        return kept and 1 <= height <= self.height
 
     @property
     def used_bytes(self) -> int:
@@ -179,10 +196,7 @@ class Store:
         oldest = max(self._horizon.oldest, min(below_height, self._forgettable))
         pruning = Pruning(self._environment, oldest, entries_max=entries_max)
         self._horizon.oldest = oldest  # before the first await: a reader must not meet a half-pruned state
-        if self._inline:
-            self._environment.write_inline(pruning.writes, label="pruning")
-        else:
-            await self._environment.write(pruning.writes, label="pruning")
+        await self._written(pruning.writes, label="pruning")
         return pruning.is_complete
 
     async def forget(self, below: Mapping[str, int], *, rows_max: int = FORGET_ROWS_MAX) -> bool:
@@ -204,8 +218,15 @@ class Store:
     @property
     def _forgettable(self) -> int:
         """The lowest height that must stay now."""
-        pinned = self.pins.lowest
+        pinned = self.pinned
         return self.height if pinned is None else min(self.height, pinned)
+
+    @property
+    def pinned(self) -> int | None:
+        """The lowest height that somebody reads just now, or that is kept for newcomers; None: no such."""
+        return min(
+            (height for height in (self.pins.lowest, *self.snapshot_heights()) if height is not None), default=None
+        )
 
     @asynccontextmanager
     async def copied(self) -> AsyncIterator[Rows]:
@@ -245,6 +266,54 @@ class Store:
         if len(self._recent_results) > _RESULTS_CACHED_MAX:
             self._recent_results.popitem(last=False)
 
+    # Snapshots
+
+    def snapshot_heights(self) -> tuple[int, ...]:
+        """Heights whose state is kept for newcomers, newest first, at most two."""
+        chain = self._chain_state
+        if chain is None:
+            return ()
+        interval = chain.params.snapshot_interval_blocks
+        newest = chain.height - chain.height % interval
+        return tuple(
+            height
+            for height in range(newest, newest - SNAPSHOTS_MAX * interval, -interval)
+            if height >= self._horizon.oldest and self.has_header(height)
+        )
+
+    def read_piece(
+        self, module: str, path: bytes, height: int, *, entries_max: int = PIECE_ENTRIES_MAX
+    ) -> Generator[None, None, StateEntries | StateNode]:
+        """What lies at *path* of *module*'s tree at *height*; yields now and then. Raises StateGone, KeyError."""
+        subtree = self._trees.walk(module, path, height)
+        state = StoredState(self._environment, self._horizon, height)
+        return read_piece(self._trees, state, subtree, entries_max=entries_max)
+
+    async def begin_import(self) -> None:
+        """The store holds nothing but the promise of a snapshot; opened like that, it is empty."""
+        await self._written(lambda transaction: clear(transaction, self._environment, importing=True))
+        self._load()
+
+    async def import_pieces(self, pieces: Sequence[Piece], height: int) -> None:
+        """Verified *pieces* of the state of *height* are on the disk; nothing can be read before `finish_import`."""
+        await self._written(lambda transaction: put_pieces(transaction, self._environment, pieces, height))
+
+    async def finish_import(self, landing: Landing) -> None:
+        """The store stands at the snapshot's height. All of its state has been imported."""
+        await self._written(lambda transaction: put_landing(transaction, self._environment, landing))
+        self._load()
+
+    async def abandon_import(self) -> None:
+        """The store is empty."""
+        await self._written(lambda transaction: clear(transaction, self._environment, importing=False))
+        self._load()
+
+    async def _written(self, writes: Writes, *, label: str = "import") -> None:
+        if self._inline:
+            self._environment.write_inline(writes, label=label)
+        else:
+            await self._environment.write(writes, label=label)
+
     # The chain
 
     def chain_state(self) -> ChainState | None:
@@ -263,6 +332,11 @@ class Store:
         if 1 <= height < self._earliest[part]:
             raise HeightGone(part, height, self._earliest[part])
 
+    def _check_header_kept(self, height: int) -> None:
+        """The same for headers, commits, sets and parameters, which a snapshot brings of its own height."""
+        if height != self._imported:
+            self._check_kept(retention.BLOCKS, height)
+
     def block(self, height: int) -> Block:
         """The block at *height*, without bodies.
 
@@ -273,7 +347,7 @@ class Store:
 
     def header(self, height: int) -> Header:
         """The header at *height*."""
-        self._check_kept(retention.BLOCKS, height)
+        self._check_header_kept(height)
         return self._blocks.header(height)
 
     def block_transactions(self, height: int) -> tuple[bytes, ...]:
@@ -292,7 +366,7 @@ class Store:
 
     def commit_of(self, height: int) -> tuple[Commit, bool]:
         """The commit for *height*, and whether it is the canonical one, which the next block brought."""
-        self._check_kept(retention.BLOCKS, height)
+        self._check_header_kept(height)
         return self._blocks.commit(height)
 
     def validators_at(self, height: int) -> ValidatorSet:
@@ -304,14 +378,14 @@ class Store:
             return chain.last_validators
         if height > self.height:
             raise KeyError(f"height {height} is not decided")
-        self._check_kept(retention.BLOCKS, height)
+        self._check_header_kept(height)
         return self._blocks.validators(height)
 
     def params_at(self, height: int) -> Params:
         """The parameters in force at *height*, up to the next one."""
         if height > self.height + 1:
             raise KeyError(f"height {height} is not decided")
-        self._check_kept(retention.BLOCKS, height)
+        self._check_header_kept(height)
         return self._blocks.params(height)
 
     def height_of_block_id(self, block_id: bytes) -> int | None:
@@ -350,8 +424,8 @@ class Store:
         self._trees.check(self.height if height is None else height)
 
     def module_roots(self, height: int) -> tuple[ModuleRoot, ...]:
-        """Leaves of the application hash after *height*, sorted by name. Raises KeyError; at height 0, StateGone."""
-        if height > 0:
+        """Leaves of the application hash after *height*, sorted by name. Raises KeyError, StateGone."""
+        if height > self._imported:
             return self.block(height).module_roots
         return tuple(ModuleRoot(name, hash_of(root)) for name, root in self._trees.references(height).items())
 

@@ -26,7 +26,7 @@ from node.store_environment import Environment, StoreFailed
 META, HEADERS, BLOCKS, BODIES, COMMITS, RESULTS = "meta", "headers", "blocks", "bodies", "commits", "results"
 VALIDATORS, PARAMS, BLOCK_IDS, TRANSACTIONS = "validators", "params", "block_ids", "transactions"
 
-FORMAT = b"allting store 2"
+FORMAT = b"allting store 3"
 ROW_BYTES_MAX = 2**31
 """Nothing that was stored is refused for its size when it is read."""
 SLICE_PUTS = 1_024
@@ -65,7 +65,7 @@ def put_genesis(
     meta = environment.table(META)
     transaction.put(b"format", FORMAT, db=meta)
     transaction.put(b"genesis", genesis, db=meta)
-    transaction.put(b"oldest_state", _number(0), db=meta)
+    transaction.put(b"oldest_state", height_row(0), db=meta)
     _put_chain_state(transaction, environment, None, chain_state)
 
 
@@ -74,7 +74,7 @@ def put_block(
 ) -> Iterator[None]:
     """Block, bodies, commits, results, indexes and chain state of *decided* are put; yields now and then."""
     block = decided.block
-    number = _number(block.header.height)
+    number = height_row(block.header.height)
 
     def put(table: str, key: bytes, value: bytes) -> None:
         transaction.put(key, value, db=environment.table(table))
@@ -82,9 +82,9 @@ def put_block(
     put(HEADERS, number, to_bytes(block.header))
     put(BLOCKS, number, to_bytes(block))
     put(BODIES, number, encode(decided.transactions))
-    put(COMMITS, number, _commit_row(decided.commit, canonical=False))
+    put(COMMITS, number, commit_row(decided.commit, canonical=False))
     if block.last_commit is not None:
-        put(COMMITS, _number(block.header.height - 1), _commit_row(block.last_commit, canonical=True))
+        put(COMMITS, height_row(block.header.height - 1), commit_row(block.last_commit, canonical=True))
     put(RESULTS, number, encode_array([result.encoded for result in decided.results]))
     put(BLOCK_IDS, block.id, number)
     _put_chain_state(transaction, environment, former, decided.chain_state)
@@ -174,7 +174,7 @@ class Blocks:
         return self._environment.get(META, key)
 
     def _row(self, table: str, height: int) -> bytes:
-        row = self._environment.get(table, _number(height)) if 0 <= height <= INTEGER_MAX else None
+        row = self._environment.get(table, height_row(height)) if 0 <= height <= INTEGER_MAX else None
         if row is None:
             raise KeyError(f"height {height} is not stored")
         return row
@@ -184,7 +184,7 @@ class Blocks:
 
     def _since(self, kind: type[_T], table: str, height: int) -> _T:
         """The latest record written for a height not above *height*."""
-        found = self._environment.last_at_or_before(table, _number(height)) if height >= 1 else None
+        found = self._environment.last_at_or_before(table, height_row(height)) if height >= 1 else None
         if found is None:
             raise KeyError(f"height {height} is not stored")
         return from_bytes(kind, found[1], bytes_max=ROW_BYTES_MAX)
@@ -195,7 +195,7 @@ def _put_chain_state(
 ) -> None:
     """The chain state is put, and set and parameters of the next height where they differ from the former ones."""
     transaction.put(b"chain_state", to_bytes(following), db=environment.table(META))
-    next_height = _number(following.height + 1)
+    next_height = height_row(following.height + 1)
     if former is None or former.set_since != following.set_since:
         transaction.put(
             next_height, to_bytes(without_priorities(following.validators)), db=environment.table(VALIDATORS)
@@ -204,7 +204,8 @@ def _put_chain_state(
         transaction.put(next_height, to_bytes(following.params), db=environment.table(PARAMS))
 
 
-def _commit_row(commit: Commit, *, canonical: bool) -> bytes:
+def commit_row(commit: Commit, *, canonical: bool) -> bytes:
+    """The row of table ``commits`` for *commit*."""
     return encode((canonical, shape_of(Commit).to_wire(commit)))
 
 
@@ -221,5 +222,6 @@ def _sender(raw: bytes) -> bytes | None:
     return sender
 
 
-def _number(height: int) -> bytes:
+def height_row(height: int) -> bytes:
+    """8 bytes: the key of *height*."""
     return height.to_bytes(8, "big")

@@ -126,6 +126,11 @@ class Environment:
             cursor = self.cursor(table)
             return cursor.item() if cursor.set_range(key) else None
 
+    @property
+    def table_names(self) -> tuple[str, ...]:
+        """All tables."""
+        return tuple(self._tables)
+
     def table(self, name: str) -> lmdb._Database:
         """The handle of a table, for use within a write transaction."""
         return self._tables[name]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import lmdb
 
 from consensus.codec import decode
-from node.state import VALUES
+from node.state import KEYS, VALUES, forget_key, is_deletion
 from node.state_plan import NODES, ROOTS, STALE
 from node.store_blocks import META, ROW_BYTES_MAX
 from node.store_environment import Environment
@@ -42,13 +42,17 @@ class Pruning:
     def _delete_stale(self, transaction: lmdb.Transaction[bytes], end: bytes) -> Iterator[None]:
         """Rows of the stale list before *end* go, and what they name: no kept state needs what was stale by then."""
         tables = {b"N": self._environment.table(NODES), b"V": self._environment.table(VALUES)}
+        values, keys = tables[b"V"], self._environment.table(KEYS)
         cursor = transaction.cursor(self._environment.table(STALE))
         while self.deleted < self._entries_max and cursor.first() and cursor.key() < end:
             entries = decode(cursor.value(), bytes_max=ROW_BYTES_MAX)
             assert isinstance(entries, tuple)
             for entry in entries:
                 assert isinstance(entry, bytes)
+                deletion = entry[:1] == b"V" and is_deletion(transaction.get(entry[1:], None, values))
                 transaction.delete(entry[1:], db=tables[entry[:1]])
+                if deletion:
+                    forget_key(transaction, (values, keys), entry[1:])
                 self.deleted += 1
                 if self.deleted % _SLICE_DELETES == 0:
                     yield

@@ -16,7 +16,7 @@ import lmdb
 from consensus.codec import BadMessage, decode, encode
 from node import store_blocks
 from node.events import PLACES
-from node.state import VALUES
+from node.state import KEYS, VALUES
 from node.state_plan import NODES, ROOTS, STALE
 from node.store_environment import MAP_BYTES, Environment
 
@@ -60,6 +60,7 @@ _HEIGHTS: Mapping[str, _HeightOf] = {
     store_blocks.TRANSACTIONS: lambda key, value: _number(value[:8]),
     PLACES: lambda key, value: _number(key[-8:]),
     VALUES: lambda key, value: 2**63 - 1 - _number(key[-8:]),
+    KEYS: lambda key, value: 0,  # of no height; one too many names a key that is not in the state yet
     NODES: lambda key, value: _number(key[(at := key.index(b"\x00") + 1) : at + 8]),
     ROOTS: lambda key, value: _number(key),
 }

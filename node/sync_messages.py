@@ -10,6 +10,8 @@ from consensus.params import TRANSACTIONS_MAX
 from consensus.shape import Count, Size
 from consensus.tags import TagTable
 from consensus.vote import Height
+from node import snapshot_messages
+from node.snapshot_messages import SnapshotAnswer, SnapshotQuestion
 from p2p.channel import Channel
 
 MESSAGE_BYTES_MAX = 18 * 2**20
@@ -45,9 +47,11 @@ class DecidedHeight:
 
 @dataclass(frozen=True, slots=True)
 class NoHeight:
-    """The sender does not hold the block of this height."""
+    """The sender does not hold what was asked for of this height."""
 
     height: Height
+    earliest: Height
+    """Of the blocks that it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +66,11 @@ class Genesis:
     file: Annotated[bytes, Size(1, GENESIS_BYTES_MAX)]
 
 
-SyncMessage: TypeAlias = WantHeight | DecidedHeight | NoHeight | WantGenesis | Genesis
+SyncMessage: TypeAlias = (
+    WantHeight | DecidedHeight | NoHeight | WantGenesis | Genesis | SnapshotQuestion | SnapshotAnswer
+)
 
-_TABLE = TagTable(WantHeight, DecidedHeight, NoHeight, WantGenesis, Genesis)
+_TABLE = TagTable(WantHeight, DecidedHeight, NoHeight, WantGenesis, Genesis, *snapshot_messages.KINDS)
 
 
 def to_wire(message: SyncMessage) -> bytes:

@@ -46,6 +46,7 @@ FLOOR = CITY.transaction_bytes_max + VALIDATORS_MAX * COMMIT_ENTRY_BYTES + 4096
         ("precision_ms", 100, 99),
         ("precision_ms", 60_000, 60_001),
         ("evidence_age_blocks", 1_000_000, 1_000_001),
+        ("snapshot_interval_blocks", 10_000, 10_001),
         ("block_weight_max", 37_500_000, 37_500_001),
         ("block_delay_ms", CITY.heartbeat_ms, CITY.heartbeat_ms + 1),
         ("heartbeat_ms", CITY.trusting_period_ms // 20, CITY.trusting_period_ms // 20 + 1),

@@ -12,13 +12,15 @@ import trio
 from consensus.params import TINY
 from consensus.signing import public_key, sha256
 from consensus.transaction import Message
-from node.config import Config, P2pConfig, VerifyConfig
+from node.config import Config, P2pConfig, SyncConfig, VerifyConfig
 from node.disk import DISK, Disk
 from node.engine import Belongings, Engine, Surroundings, write_genesis
 from node.genesis import GenesisFile, genesis_toml
 from node.home import Home
 from node.signer import Signer
+from node.snapshot_start import begin_with_snapshot
 from node.store import Store
+from node.trust_root import TrustRoot
 from node.wal import Wal
 from p2p.memory import MemoryNetwork
 from tests.node.register_town import RegisterTown, registers, signed
@@ -44,6 +46,7 @@ class SmallNet:
         full_nodes: int = 0,
         heartbeat_ms: int = 3_000,
         powers: tuple[int, ...] = (),
+        snapshot_interval_blocks: int = TINY.snapshot_interval_blocks,
     ) -> None:
         self.folder = folder
         self.size = validators + full_nodes
@@ -53,13 +56,23 @@ class SmallNet:
         self._scopes: dict[int, trio.CancelScope] = {}
         self._stopped: dict[int, trio.Event] = {}
         self._nonces: dict[int, int] = {}
+        self.trust_roots: dict[int, TrustRoot] = {}
+        """Of engines that join by an invite link."""
+        self.sync_mode = "auto"
         raw = genesis_toml(
             chain_id=CHAIN_ID,
             time_ms=START_MS,
             application="register",
             modules={"register": 1},
             preset="TINY",
-            params={"heartbeat_ms": heartbeat_ms} if heartbeat_ms != TINY.heartbeat_ms else {},
+            params={
+                name: value
+                for name, value in (
+                    ("heartbeat_ms", heartbeat_ms),
+                    ("snapshot_interval_blocks", snapshot_interval_blocks),
+                )
+                if value != getattr(TINY, name)
+            },
             town={
                 "members": [
                     {"public_key": public_key(seed("validator", number)).hex(), "power": power}
@@ -157,12 +170,14 @@ class SmallNet:
                 store=store,
                 wal=wal,
                 signer=signer,
-                trust_root=None,
+                trust_root=self.trust_roots.get(number),
             )
             dice = random.Random(number)
-            engine = Engine(own, app, Surroundings(self.links.transport(_host(number)), self.now_ms, dice, disk))
-            self.engines[number] = engine
+            around = Surroundings(self.links.transport(_host(number)), self.now_ms, dice, disk)
             with self._scopes[number]:
+                await begin_with_snapshot(own, app, around)
+                engine = Engine(own, app, around)
+                self.engines[number] = engine
                 await engine.run(task_status=task_status)
         finally:
             store.close()
@@ -183,7 +198,9 @@ class SmallNet:
             if other != number
         )
         p2p = P2pConfig(listen=f"{_host(number)}:{PORT}", persistent_peers=peers, exchange=False)
-        return dataclasses.replace(Config.defaults(), p2p=p2p, verify=VerifyConfig(processes=0))
+        return dataclasses.replace(
+            Config.defaults(), p2p=p2p, verify=VerifyConfig(processes=0), sync=SyncConfig(mode=self.sync_mode)
+        )
 
     @staticmethod
     def _across(sides: tuple[tuple[int, ...], ...]) -> Iterator[tuple[int, int]]:

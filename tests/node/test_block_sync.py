@@ -79,7 +79,7 @@ class Server:
             for height in self.pending():
                 await self._work(late_s)
                 known = height <= len(chain.answers)
-                self.peer.says(chain.answer(height) if known else NoHeight(height))
+                self.peer.says(chain.answer(height) if known else NoHeight(height, 1))
             await trio.sleep(0.05)
 
     async def _work(self, late_s: float) -> None:
@@ -275,7 +275,7 @@ async def test_answers_that_nobody_asked_for_mean_nothing(
 ) -> None:
     async with Bench(tmp_path / "own").running() as bench:
         link = bench.meets(1)
-        link.peer.says(chain.answer(1), chain.answer(5), NoHeight(1))
+        link.peer.says(chain.answer(1), chain.answer(5), NoHeight(1, 1))
         await trio.sleep(2)
         assert bench.store.height == 0
         assert link.fault is None
@@ -306,7 +306,7 @@ async def test_whoever_asks_gets_genesis_and_heights_as_far_as_they_are_here(
         asker.peer.says(WantGenesis(), WantHeight(0), WantHeight(1), WantHeight(2))
         await settled()
         assert asker.peer.told(Genesis)[0].file == genesis().raw
-        assert asker.peer.told(NoHeight) == [NoHeight(0), NoHeight(2)]
+        assert asker.peer.told(NoHeight) == [NoHeight(0, 1), NoHeight(2, 1)]
         assert asker.peer.told(DecidedHeight)[0].block == block
 
 
@@ -319,7 +319,7 @@ async def test_a_height_that_is_kept_no_more_is_not_there(tmp_path: Path, autoju
         asker = bench.meets(2)
         asker.peer.says(WantHeight(1), WantHeight(2))
         await settled()
-        assert asker.peer.told(NoHeight) == [NoHeight(1)]
+        assert asker.peer.told(NoHeight) == [NoHeight(1, bench.store.earliest["blocks"])]
         assert [answer.block.header.height for answer in asker.peer.told(DecidedHeight)] == [2]
 
 
