@@ -127,7 +127,11 @@ class ConsensusDriver:
         """Proved double votes since the start."""
         self.height = self._next_height()
         stored = store.commit_of(store.height)[0] if store.height > 0 else None
-        self.last_commit = LastCommit(self.height.parent.last_validators, stored)
+        parent = self.height.parent
+        if stored is not None:
+            header = store.header(store.height)
+            self.voice.decided(parent.last_validators, header, stored, parent.params.precision_ms)
+        self.last_commit = LastCommit(parent.last_validators, stored)
 
     # What others tell the driver ------------------------------------------------------------------------------------
 
@@ -373,6 +377,8 @@ class ConsensusDriver:
                 senders=tuple(transaction.body.sender for transaction in executed.transactions),
             )
         )
+        parent = self.height.parent
+        self.voice.decided(parent.validators, executed.block.header, commit, parent.params.precision_ms)
         self._wal.reset(number)
         self._mempool.committed([transaction.id for transaction in executed.transactions])
         self._mempool.set_chain(self._store.state(), executed.chain_state)

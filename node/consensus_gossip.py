@@ -258,6 +258,8 @@ class ConsensusGossip:
                 return
             if not vote.verify(self._chain_id, validator.public_key):
                 raise BadMessage("a vote whose signature is wrong", "bad_message.signature")
+            if vote.validator == self._driver.voice.address:
+                self._driver.voice.heard(height, vote)
             self._seen[vote.signature] = now
             self._driver.vote_arrived(vote)
             view.peer.was_useful(CHANNEL.name)
@@ -288,6 +290,8 @@ class ConsensusGossip:
         if not proposal.verify(self._chain_id, proposer.public_key):
             raise BadMessage("a proposal that its round's proposer did not sign", "bad_message.signature")
         _require_contents(block)
+        if proposer.address == self._driver.voice.address:
+            self._driver.voice.heard(height, proposal)
         view.at(height.number).blocks.add(block.id)
         self._driver.proposal_arrived(proposal, block)
         view.peer.was_useful(CHANNEL.name)

@@ -104,7 +104,7 @@ class Engine:
             mempool=self.mempool,
             executor=Executor(app, own.store),
             wal=own.wal,
-            voice=Voice(own.signer, own.wal),
+            voice=Voice(own.signer, own.wal, own.genesis.chain_id),
             heights=self.heights,
             now_ms=around.now_ms,
             trust_root=own.trust_root,
@@ -128,6 +128,7 @@ class Engine:
         self.network = self._network(around)
         if own.wal.cut_bytes:
             log.warning("log_tail_cut", bytes=own.wal.cut_bytes)
+        self.driver.voice.introduce()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Decides with its peers until cancelled; started once it listens. The first failure of a part ends all."""
@@ -161,6 +162,7 @@ class Engine:
             "valid_block_id": machine.valid_block_id.hex() if machine.valid_block_id else None,
             **votes,
             "catching_up": self._sync.catching_up,
+            "signing": self.driver.voice.signing,
             "equivocations": self.driver.equivocations,
         }
 

@@ -1,60 +1,37 @@
-"""The validator's key and the memory that keeps it from contradicting itself, whatever the core asks.
-
-The last-sign state lies in two slots of one file, written in turn: the write that a crash tears is never the only copy.
-A slot is a line of JSON with its SHA-256, padded with spaces to a block of its own, readable by people.
-"""
+"""The validator's key and the memory that keeps it from contradicting itself, whatever the core asks."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from consensus.address import key_address
-from consensus.signing import public_key, sha256, sign
+from consensus.signing import public_key, sign
 from consensus.vote import Proposal, Vote, VoteKind, proposal_sign_bytes, vote_sign_bytes
 from node.disk import DISK, Disk, File
+from node.signer_state import (
+    NOTHING,
+    LastSigned,
+    SignerStateDamaged,
+    SignerStateMissing,
+    file_of,
+    missing,
+    read_state,
+    slot_at,
+    slot_of,
+)
 
-_SLOT_BYTES = 4096
+__all__ = ["DoubleSignRefused", "LastSigned", "Signer", "SignerStateDamaged", "SignerStateMissing"]
+
 _PROPOSE = 1
 _STEPS = {VoteKind.PREVOTE: 2, VoteKind.PRECOMMIT: 3}
+
+Place = tuple[int, int, int]
+"""Height, round and step."""
 
 
 class DoubleSignRefused(Exception):
     """The request contradicts what was signed, or goes back behind it: nothing was signed. The text names both."""
-
-
-class SignerStateMissing(Exception):
-    """There is no last-sign state: what this key has signed is unknown. The text says what to do."""
-
-
-class SignerStateDamaged(Exception):
-    """The last-sign state can't be read, or belongs to another key or chain. The text says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class LastSigned:
-    """The last thing signed; an order over `place` is what the signer never goes back in."""
-
-    sequence: int
-    """Counts the writes of the file."""
-    height: int
-    round: int
-    step: int
-    """0 nothing yet, 1 proposal, 2 prevote, 3 precommit."""
-    message: bytes
-    """The sign-bytes."""
-    signature: bytes
-
-    @property
-    def place(self) -> tuple[int, int, int]:
-        """Height, round and step."""
-        return (self.height, self.round, self.step)
-
-
-_NOTHING = LastSigned(0, 0, 0, 0, b"", b"")
 
 
 class Signer:
@@ -84,14 +61,13 @@ class Signer:
         fresh = state_path.with_name(state_path.name + ".new")
         file = disk.create(fresh)
         try:
-            slot = _slot(_NOTHING, public_key(key_seed), chain_id)
-            file.write(slot + b" " * (_SLOT_BYTES - 1) + b"\n", 0)
+            file.write(file_of(NOTHING, public_key(key_seed), chain_id), 0)
             file.sync()
             disk.link(fresh, state_path)  # never over an existing file, and never half a file
             disk.unlink(fresh)
             disk.sync_folder(state_path.parent)
             file.close()
-            return cls(key_seed, chain_id, disk.open(state_path), _NOTHING)
+            return cls(key_seed, chain_id, disk.open(state_path), NOTHING)
         except BaseException:
             file.close()
             raise
@@ -106,12 +82,9 @@ class Signer:
         try:
             file = disk.open(state_path)
         except FileNotFoundError:
-            raise SignerStateMissing(
-                f"{state_path} is missing: what this validator has signed is unknown, so it must not sign. Restore the "
-                f"file from the machine where the key was last used; a new key (allting init) needs no old state"
-            ) from None
+            raise missing(state_path) from None
         try:
-            last = _read(file, public_key(key_seed), chain_id)
+            last = read_state(file, public_key(key_seed), chain_id)
         except BaseException:
             file.close()
             raise
@@ -137,18 +110,34 @@ class Signer:
         return Proposal(height=height, round=round_, pol_round=pol_round, block_id=block_id, signature=signature)
 
     def recall(self, message: Vote | Proposal) -> None:
-        """*message*, which the log knows as ours, counts as signed: a crash came before its `sync`."""
-        if isinstance(message, Vote):
-            kind, block_id = message.kind, message.block_id
-            place = (message.height, message.round, _STEPS[kind])
-            signed = vote_sign_bytes(self._chain_id, kind, message.height, message.round, block_id)
-        else:
-            place = (message.height, message.round, _PROPOSE)
-            signed = proposal_sign_bytes(
-                self._chain_id, message.height, message.round, message.pol_round, message.block_id
-            )
+        """*message*, which the log or a peer knows as ours, counts as signed after the next `sync`."""
+        place, signed = self._content(message)
         if place > self._last.place:
             self._remember(place, signed, message.signature)
+
+    def explains(self, message: Vote | Proposal) -> bool:
+        """Whether this signer may have signed *message*, as far as it remembers. Nothing beyond the last place."""
+        place, signed = self._content(message)
+        if message.height <= self._last.adopts_height:
+            return True
+        return place < self._last.place or (place == self._last.place and signed == self._last.message)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it is locked or waiting, and signs nothing."""
+        return self._last.is_silent
+
+    def lock(self, why: str) -> None:
+        """Nothing is signed any more, also after a restart, until the operator unlocks the key. Raises DiskFailed."""
+        self._change(dataclasses.replace(self._last, locked=why, waiting_since_ms=None))
+
+    def resume(self, height: int) -> None:
+        """The waiting is over: it signs from *height* on. Raises DiskFailed."""
+        assert self._last.waiting_since_ms is not None, "only who waits resumes"
+        last = self._last
+        if (height, 0, 0) > last.place:
+            last = LastSigned(last.sequence, height, 0, 0, b"", b"", adopts_height=last.adopts_height)
+        self._change(dataclasses.replace(last, waiting_since_ms=None))
 
     def sync(self) -> None:
         """Everything signed is remembered on the disk. Raises DiskFailed, and from then on nothing is signed."""
@@ -158,7 +147,7 @@ class Signer:
             raise OSError("the last-sign state could not be written; restart the node once the disk is well")
         last = dataclasses.replace(self._last, sequence=self._last.sequence + 1)
         try:
-            self._file.write(_slot(last, self.public_key, self._chain_id), last.sequence % 2 * _SLOT_BYTES)
+            self._file.write(slot_of(last, self.public_key, self._chain_id), slot_at(last))
             self._file.sync()
         except OSError:
             self._broken = True
@@ -170,8 +159,9 @@ class Signer:
         """The file is closed; this signer signs nothing more."""
         self._file.close()
 
-    def _sign(self, place: tuple[int, int, int], message: bytes) -> bytes:
+    def _sign(self, place: Place, message: bytes) -> bytes:
         last = self._last
+        assert not self.is_silent, "who is locked or waits is not asked"
         if place == last.place and message == last.message:
             return last.signature
         if place <= last.place:
@@ -183,63 +173,27 @@ class Signer:
         self._remember(place, message, signature)
         return signature
 
-    def _remember(self, place: tuple[int, int, int], message: bytes, signature: bytes) -> None:
-        self._last = LastSigned(self._last.sequence, *place, message, signature)
+    def _remember(self, place: Place, message: bytes, signature: bytes) -> None:
+        height, round_, step = place
+        self._last = dataclasses.replace(
+            self._last, height=height, round=round_, step=step, message=message, signature=signature
+        )
         self._is_synced = False
 
+    def _change(self, last: LastSigned) -> None:
+        self._last, self._is_synced = last, False
+        self.sync()
 
-def _place_text(place: tuple[int, int, int]) -> str:
+    def _content(self, message: Vote | Proposal) -> tuple[Place, bytes]:
+        """The place of *message*, and its sign-bytes."""
+        height, round_, block_id = message.height, message.round, message.block_id
+        if isinstance(message, Vote):
+            signed = vote_sign_bytes(self._chain_id, message.kind, height, round_, block_id)
+            return (height, round_, _STEPS[message.kind]), signed
+        signed = proposal_sign_bytes(self._chain_id, height, round_, message.pol_round, message.block_id)
+        return (height, round_, _PROPOSE), signed
+
+
+def _place_text(place: Place) -> str:
     height, round_, step = place
     return f"{('nothing', 'proposal', 'prevote', 'precommit')[step]} of height {height}, round {round_}"
-
-
-def _slot(last: LastSigned, key: bytes, chain_id: str) -> bytes:
-    facts = {
-        "sequence": last.sequence,
-        "height": last.height,
-        "round": last.round,
-        "step": last.step,
-        "message": last.message.hex(),
-        "signature": last.signature.hex(),
-        "public_key": key.hex(),
-        "chain_id": chain_id,
-    }
-    text = json.dumps(facts).encode("ascii")
-    line = text + b" " + sha256(text).hex().encode("ascii")
-    assert len(line) < _SLOT_BYTES, "the longest chain id and message fit many times over"
-    return line.ljust(_SLOT_BYTES - 1) + b"\n"
-
-
-def _read(file: File, key: bytes, chain_id: str) -> LastSigned:
-    """The newer of the slots that are whole."""
-    path = file.path
-    data = file.read(2 * _SLOT_BYTES)
-    slots = [facts for at in (0, _SLOT_BYTES) if (facts := _facts(data[at : at + _SLOT_BYTES])) is not None]
-    if not slots:
-        raise SignerStateDamaged(
-            f"{path} can't be read: what this validator has signed is unknown, so it must not sign. Restore the file "
-            f"from a copy no older than the last signature, or take a new validator key"
-        )
-    facts = max(slots, key=lambda facts: facts["sequence"])
-    if (facts["public_key"], facts["chain_id"]) != (key.hex(), chain_id):
-        raise SignerStateDamaged(
-            f"{path} belongs to key {facts['public_key']} on chain {facts['chain_id']}, not to key {key.hex()} on "
-            f"chain {chain_id}. Put the file back beside its own key"
-        )
-    return LastSigned(
-        facts["sequence"],
-        facts["height"],
-        facts["round"],
-        facts["step"],
-        bytes.fromhex(facts["message"]),
-        bytes.fromhex(facts["signature"]),
-    )
-
-
-def _facts(slot: bytes) -> dict[str, Any] | None:
-    """What a slot says, None where it is empty or torn."""
-    text, _, checksum = slot.rstrip().rpartition(b" ")
-    if not text or sha256(text).hex().encode("ascii") != checksum:
-        return None
-    facts: dict[str, Any] = json.loads(text)
-    return facts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,34 @@ def import_(name: str, file: Path, place: Place, screen: Screen) -> None:
         raise BadKeyFile(f"{file} can't be read: {error.strerror}") from error
     key.write(path)
     screen.show(_shown(name, key), [f"{name}: {to_text(key.address)}"])
+
+
+@keys.command("unlock")
+@click.option(
+    "--accept-double-sign-risk",
+    "at_risk",
+    is_flag=True,
+    help="Sign at once. For a chain that stands still without this key; what it signed before may be contradicted.",
+)
+@json_option
+@home_option
+def unlock_(at_risk: bool, place: Place, screen: Screen) -> None:
+    """Let this home's validator key sign again, after its last-sign state was lost, damaged or locked.
+
+    Only once no other machine has the key. The node then waits, signing nothing, for a block that is proposed from now
+    on and decided without it. The node must be stopped meanwhile.
+    """
+    from node.cli.unlocking import unlock_validator  # the store is loaded only by those who need it
+
+    height = unlock_validator(place.home, now_ms=time.time_ns() // 1_000_000, at_risk=at_risk)
+    if at_risk:
+        lines = [f"The validator key signs from height {height} on. If another machine has it, stop that one now."]
+    else:
+        lines = [
+            "The validator key signs again once a block that is proposed from now on is decided without it.",
+            "Where the chain stands still without it: allting keys unlock --accept-double-sign-risk",
+        ]
+    screen.show({"height": height, "at_once": at_risk}, [*lines, f"Next: allting start --home {place.path}"])
 
 
 def _new_password(is_open: bool) -> str | None:

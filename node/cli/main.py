@@ -22,6 +22,7 @@ from node.keys import KeyFault
 from node.light.faults import BadBeginning, BadSource, MemoryDamaged, NoRoot
 from node.proofs import NotProved
 from node.rpc.errors import RpcError
+from node.signer_state import SignerStateDamaged
 from node.store_environment import StoreFailed, StoreInUse
 from node.toml import BadToml
 from node.trust_root import BadTrustRoot
@@ -49,6 +50,7 @@ FAILURES: dict[type[Exception], str] = {
     StoreFailed: "node.store",
     DiskFailed: "cli.disk",
     NoRoot: "light.no_root",
+    SignerStateDamaged: "cli.signer_state",
 }
 """The same where the fault lies elsewhere; exit code 1."""
 

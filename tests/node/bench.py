@@ -149,7 +149,7 @@ class Bench:
             mempool=self.mempool,
             executor=self.executor,
             wal=self.wal,
-            voice=Voice(self.signer, self.wal),
+            voice=Voice(self.signer, self.wal, CHAIN_ID),
             heights=self.heights,
             now_ms=self.now_ms,
             trust_root=trust_root,

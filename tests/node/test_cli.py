@@ -15,12 +15,14 @@ import pytest
 from consensus.address import to_text
 from consensus.signing import public_key
 from consensus.transaction import Transaction
+from node.applications import application_for
 from node.cli.main import main
 from node.cli.place import Place
 from node.config import Config
 from node.genesis import GenesisFile
 from node.home import Home
 from node.keys import KeyFile, words_of
+from node.node import open_belongings
 
 
 class Cli:
@@ -246,3 +248,19 @@ def test_the_keys_of_a_devnet_serve_each_of_its_nodes(tmp_path: Path) -> None:
     place = Place(tmp_path / "node0", None)
     assert set(place.account_names()) == {"anna", "bjorn"}
     assert place.only_account() == "anna"
+
+
+def test_a_validator_key_is_unlocked_once_its_memory_is_lost_and_not_without_need(cli: Cli) -> None:
+    cli("init", "--chain-id", "ting-a-1", "--preset", "TINY")
+    home = Home(cli.home)
+    assert "start the node once" in cli("keys", "unlock", code=2)
+    genesis = GenesisFile.load(home.genesis)
+    with open_belongings(home, Config.load(home.config), genesis, application_for(genesis)):
+        assert "in use" in cli("keys", "unlock", code=2)
+    assert "not locked" in cli("keys", "unlock", code=2)
+    home.last_sign.write_bytes(b"damaged")
+    assert cli.json("keys", "unlock") == {"height": 1, "at_once": False}
+    assert b'"waiting_since_ms": 1' in home.last_sign.read_bytes()
+    assert "signs from height 1 on" in cli("keys", "unlock", "--accept-double-sign-risk")
+    home.validator_key.unlink()
+    assert "no validator key" in cli("keys", "unlock", code=2)
