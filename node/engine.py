@@ -54,6 +54,12 @@ log = structlog.get_logger("node")
 CHANNELS = (consensus_messages.CHANNEL, transaction_gossip.CHANNEL, sync_messages.CHANNEL)
 
 
+SENDER_SHARE = 16
+"""Of the pool's bytes one sender may have one in so many."""
+SENDER_BYTES_MIN = 2**20
+"""What a sender may have of a small pool, all the same: the largest transaction."""
+
+
 def wall_clock_ms() -> int:
     """This machine's clock, Unix milliseconds."""
     return time.time_ns() // 1_000_000
@@ -261,5 +267,8 @@ def _where_spoken(channel: Channel, serve: Service) -> Service:
 def _mempool_limits(config: Config) -> MempoolLimits:
     pool = config.mempool
     return MempoolLimits(
-        transactions_max=pool.transactions_max, bytes_max=pool.bytes_max, per_sender_max=pool.per_sender_max
+        transactions_max=pool.transactions_max,
+        bytes_max=pool.bytes_max,
+        per_sender_max=pool.per_sender_max,
+        per_sender_bytes_max=max(pool.bytes_max // SENDER_SHARE, SENDER_BYTES_MIN),
     )

@@ -109,6 +109,10 @@ class Mempool:
         """Whether a transaction of *sender* with this nonce waits."""
         return self._room.at(sender, nonce) is not None
 
+    def next_nonce(self, sender: Id) -> int:
+        """The nonce that *sender*, of whom something waits, is to use next."""
+        return self._room.next_nonce(sender)
+
     def waiting(self, limit: int) -> list[Transaction]:
         """The first *limit* transactions that wait, in order of arrival; for display."""
         return [entry.transaction for entry in islice(self._room.entries.values(), limit)]

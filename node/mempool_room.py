@@ -1,4 +1,7 @@
-"""Where admitted transactions wait: a queue for each sender in nonce order, and one order in which the room is cleared.
+"""Where admitted transactions wait: a queue for each sender in nonce order, and two orders in which room is made.
+
+When the room is full, what pays less gives way; and where a newcomer pays too little for that, the tail of the sender
+that has the largest share, as long as that share is larger than the newcomer's: nobody fills the room for the others.
 
 Pure bookkeeping, without clock, application or loop. Whatever happens, the room is within its limits, and `count` and
 `bytes` are those of its contents.
@@ -8,10 +11,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from consensus.params import DAY_MS
 from consensus.transaction import NONCE_AHEAD_MAX, Transaction
+from node.mempool_entries import Entry, MempoolLimits, NoRoom, SenderQueue
+
+__all__ = ["Entry", "MempoolLimits", "NoRoom", "WaitingRoom"]
 
 REPLACEMENT_PERCENT = 10
 """A transaction in another's place pays at least this much more."""
@@ -19,56 +23,6 @@ SPARE_MARKS_MAX = 1_024
 """Stale marks kept in an order, beyond one for each entry, before it is built anew."""
 MISFITS_MAX = 64
 """Transactions too large for the rest of a block that `reap` passes over before it ends."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MempoolLimits:
-    """How much may wait, and for how long."""
-
-    transactions_max: int = 20_000
-    bytes_max: int = 64 * 2**20
-    per_sender_max: int = 64
-    validity_ms_max: int = DAY_MS
-    """A transaction valid for longer than this from now is refused."""
-
-
-class NoRoom(Exception):
-    """This transaction can't wait here now; *code* is stable (``tx.<what>``)."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class Entry:
-    """A transaction that waits, with verified signatures."""
-
-    transaction: Transaction
-    sender: bytes
-    """Whose queue it waits in (`Admission.sender`)."""
-    priority: int
-    sequence: int
-    """The order of arrival."""
-    checked: int
-    """The generation of the state over which it was last found admissible."""
-    source: bytes | None
-    """The peer that brought it; None: a client of this node."""
-    ready: bool = False
-    """Whether all nonces before it wait too, so that a block can hold it."""
-    holders: int = 0
-    """A bit for each peer that is known to have it; the gossip gives out the bits."""
-
-
-class SenderQueue:
-    """One sender's transactions by nonce. `next_nonce` … `ready_end` - 1 are all here."""
-
-    __slots__ = ("by_nonce", "next_nonce", "ready_end")
-
-    def __init__(self, next_nonce: int) -> None:
-        self.next_nonce = next_nonce
-        self.ready_end = next_nonce
-        self.by_nonce: dict[int, Entry] = {}
 
 
 class WaitingRoom:
@@ -84,6 +38,8 @@ class WaitingRoom:
         """Senders whose next nonce is here, an ordered set."""
         self._clearing: list[tuple[bool, int, int, bytes]] = []
         """Heap of (ready, priority, -sequence, id): who goes first when room is needed. Some marks are stale."""
+        self._crowding: list[tuple[int, bytes]] = []
+        """Heap of (-share, sender): who has most. Some marks are stale."""
         self._expiry: list[tuple[int, bytes]] = []
         """Heap of (valid until, id). Some marks are stale."""
 
@@ -101,6 +57,10 @@ class WaitingRoom:
         """The transaction that holds *nonce* in *sender*'s queue."""
         queue = self._queues.get(sender)
         return queue.by_nonce.get(nonce) if queue else None
+
+    def next_nonce(self, sender: bytes) -> int:
+        """The nonce that *sender*, who has something here, is to use next."""
+        return self._queues[sender].next_nonce
 
     def ready_heads(self) -> Iterator[Entry]:
         """The next transaction of each sender that has one. The room must not change meanwhile."""
@@ -137,6 +97,9 @@ class WaitingRoom:
                 leaving.append(own)
                 free_count += 1
                 free_bytes += len(own.transaction.raw)
+            freed = sum(len(entry.transaction.raw) for entry in leaving)
+            if queue.bytes - freed + size > self._limits.per_sender_bytes_max:
+                raise NoRoom("tx.sender_full", f"{queue.bytes} bytes of this sender wait already")
         if free_count >= 1 and free_bytes >= size:
             return leaving
         ready = nonce <= (max(queue.ready_end, next_nonce) if queue else next_nonce)
@@ -160,7 +123,8 @@ class WaitingRoom:
         free_bytes: int,
         leaving: list[Entry],
     ) -> list[Entry]:
-        """Entries of lower rank whose leaving makes room. Parked ones go first, then low priority, then late comers."""
+        """Entries whose leaving makes room: those of lower rank (parked ones, then low priority, then late comers), and
+        then tails of senders with a larger share."""
         nonce, size = transaction.body.nonce, len(transaction.raw)
         looked_at: list[tuple[bool, int, int, bytes]] = []
         victims: list[Entry] = []
@@ -182,9 +146,87 @@ class WaitingRoom:
         finally:
             for mark in looked_at:
                 heapq.heappush(self._clearing, mark)
+        if rank[0] and (free_count < 1 or free_bytes < size):
+            tails = self._tails_of_the_largest(transaction, sender, free_count, free_bytes, passed)
+            victims += tails
+            free_count += len(tails)
+            free_bytes += sum(len(entry.transaction.raw) for entry in tails)
         if free_count < 1 or free_bytes < size:
             raise NoRoom("tx.pool_full", "the pool is full, and nothing in it has a lower priority; try again later")
         return victims
+
+    def _tails_of_the_largest(
+        self, transaction: Transaction, sender: bytes, free_count: int, free_bytes: int, passed: set[bytes]
+    ) -> list[Entry]:
+        """Last transactions of those whose share is larger than *sender*'s would be, until there is room, or no more.
+
+        *passed*: ids of what leaves anyway.
+        """
+        size = len(transaction.raw)
+        queue = self._queues.get(sender)
+        own_share = self._share(len(queue.by_nonce) + 1, queue.bytes + size) if queue else self._share(1, size)
+        looked_at: list[tuple[int, bytes]] = []
+        shrunk: list[tuple[int, bytes, int, int]] = []
+        """Heap of (-share, sender, count, bytes) of those who have lost something here."""
+        seen: set[bytes] = set()
+        victims: list[Entry] = []
+        try:
+            while free_count < 1 or free_bytes < size:
+                mark = self._most_crowding()
+                if shrunk and (mark is None or shrunk[0][:2] < mark):
+                    share, largest, count, total = heapq.heappop(shrunk)
+                elif mark is not None:
+                    looked_at.append(heapq.heappop(self._crowding))
+                    share, largest = mark
+                    if largest in seen:  # a sender can bear the same mark twice
+                        continue
+                    seen.add(largest)
+                    count, total = len(self._queues[largest].by_nonce), self._queues[largest].bytes
+                else:
+                    break
+                if largest == sender or -share <= own_share:
+                    break
+                tail = self._tail(largest, passed)
+                if tail is None:
+                    continue
+                passed.add(tail.transaction.id)
+                victims.append(tail)
+                free_count += 1
+                free_bytes += len(tail.transaction.raw)
+                count, total = count - 1, total - len(tail.transaction.raw)
+                heapq.heappush(shrunk, (-self._share(count, total), largest, count, total))
+        finally:
+            for former in looked_at:
+                heapq.heappush(self._crowding, former)
+        return victims
+
+    def _tail(self, sender: bytes, passed: set[bytes]) -> Entry | None:
+        """The last transaction of *sender* that is not among those *passed*."""
+        by_nonce = self._queues[sender].by_nonce
+        left = (nonce for nonce, entry in by_nonce.items() if entry.transaction.id not in passed)
+        last = max(left, default=None)
+        return None if last is None else by_nonce[last]
+
+    def _share(self, count: int, size: int) -> int:
+        """How much of the room *count* transactions of *size* bytes are, by what they use more of; only compared."""
+        return max(count * self._limits.bytes_max, size * self._limits.transactions_max)
+
+    def _most_crowding(self) -> tuple[int, bytes] | None:
+        """The true mark of the sender with the largest share."""
+        while self._crowding:
+            share, sender = self._crowding[0]
+            queue = self._queues.get(sender)
+            if queue is not None and -share == self._share(len(queue.by_nonce), queue.bytes):
+                return self._crowding[0]
+            heapq.heappop(self._crowding)
+        return None
+
+    def _resized(self, sender: bytes, queue: SenderQueue, size: int) -> None:
+        """*sender* has *size* bytes more (or less), and perhaps one transaction."""
+        queue.bytes += size
+        self.bytes += size
+        if queue.by_nonce:
+            heapq.heappush(self._crowding, (-self._share(len(queue.by_nonce), queue.bytes), sender))
 
     def _first_to_clear(self) -> Entry | None:
         while self._clearing:
@@ -207,7 +249,7 @@ class WaitingRoom:
             queue = self._queues[sender] = SenderQueue(next_nonce)
         queue.by_nonce[transaction.body.nonce] = entry
         self.entries[transaction.id] = entry
-        self.bytes += len(transaction.raw)
+        self._resized(sender, queue, len(transaction.raw))
         heapq.heappush(self._expiry, (transaction.body.valid_until_ms, transaction.id))
         leaving += self.advance(sender, next_nonce)
         if transaction.body.nonce == queue.ready_end:
@@ -221,10 +263,10 @@ class WaitingRoom:
         """*entry* no longer waits; what follows it in its sender's queue is parked."""
         transaction = entry.transaction
         del self.entries[transaction.id]
-        self.bytes -= len(transaction.raw)
         queue = self._queues[entry.sender]
         nonce = transaction.body.nonce
         del queue.by_nonce[nonce]
+        self._resized(entry.sender, queue, -len(transaction.raw))
         if not queue.by_nonce:
             del self._queues[entry.sender]
             self._ready_senders.pop(entry.sender, None)
@@ -246,7 +288,7 @@ class WaitingRoom:
         for entry in void:
             del queue.by_nonce[entry.transaction.body.nonce]
             del self.entries[entry.transaction.id]
-            self.bytes -= len(entry.transaction.raw)
+            self._resized(sender, queue, -len(entry.transaction.raw))
         queue.next_nonce = next_nonce
         if not queue.by_nonce:
             del self._queues[sender]
@@ -310,6 +352,9 @@ class WaitingRoom:
         if len(self._clearing) > most:
             self._clearing = [(e.ready, e.priority, -e.sequence, e.transaction.id) for e in self.entries.values()]
             heapq.heapify(self._clearing)
+        if len(self._crowding) > most:
+            self._crowding = [(-self._share(len(q.by_nonce), q.bytes), sender) for sender, q in self._queues.items()]
+            heapq.heapify(self._crowding)
         if len(self._expiry) > most:
             self._expiry = [(e.transaction.body.valid_until_ms, e.transaction.id) for e in self.entries.values()]
             heapq.heapify(self._expiry)

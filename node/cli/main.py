@@ -13,7 +13,7 @@ from consensus.application import QueryRefused
 from node.admin import AdminRefused, NotRunning
 from node.applications import ApplicationMissing
 from node.backup import BadBackup
-from node.cli import care, keys, light, node_commands, peers, queries, transactions
+from node.cli import care, keys, light, mempool, node_commands, peers, queries, transactions
 from node.cli.screen import FAILED, USER_MISTAKE, ListedGroup, Mistake, die
 from node.client import RpcFailed, Unreachable
 from node.disk import DiskFailed
@@ -78,7 +78,16 @@ def allting() -> None:
     """A town's own network: run a node, join with a link, act and ask."""
 
 
-_OWN = (*node_commands.COMMANDS, *care.COMMANDS, peers.peers, keys.keys, light.light, transactions.tx, queries.query)
+_OWN = (
+    *node_commands.COMMANDS,
+    *care.COMMANDS,
+    peers.peers,
+    mempool.mempool,
+    keys.keys,
+    light.light,
+    transactions.tx,
+    queries.query,
+)
 for _command in _OWN:
     allting.add_command(_command)
 

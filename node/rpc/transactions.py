@@ -12,10 +12,11 @@ from consensus.application import Inadmissible
 from consensus.codec import BadMessage
 from consensus.transaction import Transaction
 from node.mempool import Outcome
+from node.mempool_why import where
 from node.rpc.chain import ChainMethods
 from node.rpc.errors import RpcError, TimedOut
 from node.rpc.methods import method
-from node.rpc.parameters import Base64, WaitMs
+from node.rpc.parameters import Base64, HashText, WaitMs
 from node.services import Services
 
 COMMIT_WAIT_MS = 30_000
@@ -98,6 +99,11 @@ class TransactionMethods:
         height, index = place
         result = self._chain.transaction(height, index)["result"]
         return {"hash": id_.hex(), "code": "", "text": "", "height": height, "index": index, "result": result}
+
+    @method
+    async def tx_status(self, hash_: HashText) -> Any:
+        """Where a transaction is (``block``, ``pool``, ``verifier`` or ``nowhere``), and why it waits or went."""
+        return where(self._services, hash_)
 
     @method
     async def check_tx(self, tx: Base64) -> Any:

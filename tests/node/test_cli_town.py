@@ -135,3 +135,15 @@ async def test_status_and_peers(
         assert (ban["node_id"], ban["reason"]) == (node_id, "operator")
         assert await run("peers", "unban", node_id[:8]) == {"node_id": node_id}
         assert await run("peers", "bans") == []
+
+
+async def test_why_a_transaction_waits_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with town_with_cli(tmp_path, monkeypatch, capsys) as (town, run):
+        late = town.payment(nonce=2)
+        await town.services.submit([late.raw])
+        answer = await run("mempool", "why", late.id.hex())
+        assert (answer["where"], answer["missing_nonces"]) == ("pool", [0, 1])
+        assert (await run("mempool", "why", "ab" * 32))["code"] == "tx.unknown"
+        assert "64 hex digits" in (await run("mempool", "why", "abc", code=2))["error"]["message"]

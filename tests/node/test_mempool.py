@@ -388,6 +388,53 @@ async def test_a_full_pool_gives_up_what_is_parked_first() -> None:
     assert await pool.take(signed(4, 9, fee=1_000)) == ["tx.pool_full"]
 
 
+async def test_a_sender_that_fills_the_pool_gives_its_tail_to_others_whatever_it_pays() -> None:
+    pool = Pool(MempoolLimits(transactions_max=12))
+    rich = [signed(1, nonce, fee=1_000) for nonce in range(10)]
+    await pool.take(*rich, signed(2, 0, fee=1_000), signed(3, 0, fee=1_000))
+    poor = [signed(number, nonce, fee=1) for number in (4, 5) for nonce in (0, 1)]
+    assert [await pool.take(item) for item in poor] == [[""]] * 4
+    assert [pool.get(item.id) is not None for item in rich] == [True] * 6 + [False] * 4, "the last nonces went"
+    assert pool.why(rich[-1].id).code == "tx.displaced"
+    assert pool.count == 12
+    assert await pool.take(signed(6, 0, fee=0)) == [""]
+    assert await pool.take(signed(1, 5, fee=2_000)) == [""], "its own order is whole: the tail can come again"
+
+
+async def test_shares_end_where_all_have_the_same() -> None:
+    pool = Pool(MempoolLimits(transactions_max=6))
+    await pool.take(*[signed(number, nonce, fee=9) for number in (1, 2, 3) for nonce in (0, 1)])
+    assert await pool.take(signed(4, 0, fee=1)) == [""], "one against two"
+    assert await pool.take(signed(4, 1, fee=1)) == ["tx.pool_full"], "two against two is no reason"
+    assert await pool.take(signed(5, 3, fee=1)) == ["tx.pool_full"], "what can't stand in a block yet takes no place"
+
+
+async def test_a_thousand_transactions_of_one_sender_keep_nobody_out() -> None:
+    pool = Pool(MempoolLimits(transactions_max=100))
+    await pool.take(*[signed(1, nonce, fee=10**6) for nonce in range(64)])
+    await pool.take(*[signed(2, nonce, fee=10**6) for nonce in range(64)])
+    assert pool.count == 100
+    newcomers = [signed(number, 0, fee=1) for number in range(10, 40)]
+    assert await pool.take(*newcomers) == [""] * 30
+    assert all(pool.get(item.id) is not None for item in newcomers)
+
+
+async def test_a_sender_has_a_share_of_the_bytes_too() -> None:
+    pool = Pool(MempoolLimits(per_sender_bytes_max=2_000))
+    assert await pool.take(signed(1, 0, padding=1_000), signed(1, 1, padding=1_000)) == ["", "tx.sender_full"]
+    assert await pool.take(signed(1, 0, fee=20, padding=1_500)) == [""], "a replacement counts for what it replaces"
+
+
+async def test_a_replacement_leaves_the_other_transactions_of_its_sender_as_they_were() -> None:
+    pool = Pool()
+    await pool.take(*[signed(1, nonce, fee=10) for nonce in range(5)])
+    better = signed(1, 2, fee=11)
+    assert await pool.take(better) == [""]
+    assert [item.body.nonce for item in pool.block()] == [0, 1, 2, 3, 4]
+    assert pool.block()[2].id == better.id
+    assert pool.counters.displaced == 1
+
+
 async def test_a_pool_is_bounded_in_bytes_and_makes_room_all_or_nothing() -> None:
     small = [signed(number, 0, fee=number) for number in (1, 2, 3)]
     pool = Pool(MempoolLimits(bytes_max=sum(len(item.raw) for item in small)))

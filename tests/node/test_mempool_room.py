@@ -16,7 +16,7 @@ from node.verifier import InlineVerifier
 from tests.node.fake_town import TIME_MS, account, signed
 
 SENDERS = 4
-LIMITS = MempoolLimits(transactions_max=12, bytes_max=4_000, per_sender_max=5)
+LIMITS = MempoolLimits(transactions_max=12, bytes_max=4_000, per_sender_max=5, per_sender_bytes_max=2_000)
 
 numbers = st.integers(1, SENDERS)
 nonces = st.integers(0, 8)
@@ -94,6 +94,7 @@ class Rooms(RuleBasedStateMachine):
         for sender in self.next_nonce:
             own = [entry for entry in entries if entry.sender == sender]
             assert len(own) <= LIMITS.per_sender_max
+            assert sum(len(entry.transaction.raw) for entry in own) <= LIMITS.per_sender_bytes_max
             assert len({entry.transaction.body.nonce for entry in own}) == len(own)
 
     @invariant()
@@ -132,6 +133,14 @@ class Rooms(RuleBasedStateMachine):
         most = 2 * LIMITS.transactions_max + SPARE_MARKS_MAX + LIMITS.transactions_max
         assert len(self.room._clearing) <= most
         assert len(self.room._expiry) <= most
+        assert len(self.room._crowding) <= most
+
+    @invariant()
+    def the_largest_sender_is_known(self) -> None:
+        shares = [self.room._share(len(queue.by_nonce), queue.bytes) for queue in self.room._queues.values()]
+        mark = self.room._most_crowding()
+        assert (mark is None) == (not shares)
+        assert mark is None or -mark[0] == max(shares)
 
 
 TestRooms = Rooms.TestCase

@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from consensus.signing import public_key, sign
+from consensus.transaction import Transaction
 from node.rpc.errors import InvalidParams, TimedOut, TransactionRefused
 from tests.node.served import ANNA, COINS, STRANGER, Served, address, served, text
 
@@ -173,3 +174,29 @@ async def test_messages_that_no_node_could_decode_are_not_prepared(
         with pytest.raises(TransactionRefused) as refused:
             await town.call("prepare_tx", messages=messages, signers=[public_key(ANNA).hex()])
         assert refused.value.code in ("bad_message.too_deep", "query.bad_arguments")
+
+
+async def test_where_a_transaction_is_and_why_it_waits(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    async with served(tmp_path) as town:
+        await town.height(1)
+
+        async def where(transaction: Transaction) -> Any:
+            return await town.call("tx_status", hash=transaction.id.hex())
+
+        paid, late, refused = town.payment(), town.payment(nonce=4), town.payment(chain_id="other")
+        assert (await where(paid))["where"] == "nowhere"
+        await town.call("broadcast_tx_commit", tx=text(paid))
+        found = await where(paid)
+        assert (found["where"], found["index"]) == ("block", 0)
+        await town.call("broadcast_tx_sync", tx=text(late))
+        waits = await where(late)
+        assert (waits["where"], waits["next_nonce"], waits["missing_nonces"]) == ("pool", 1, [1, 2, 3])
+        assert "nonce 1, 2, 3 is missing" in waits["text"]
+        assert waits["brought_by"] == "a client of this node"
+        await town.call("broadcast_tx_sync", tx=text(refused))
+        assert (await where(refused))["code"] == "tx.wrong_chain"
+        await town.services.submit([town.payment(nonce=nonce).raw for nonce in (1, 2, 3)])
+        assert "go before it, and 0 others pay more" in (await where(late))["text"]
+        assert "it is its turn" in (await where(town.payment(nonce=1)))["text"]
+        await town.height(town.services.store.height + 1)
+        assert (await where(late))["where"] == "block"

@@ -201,6 +201,21 @@ async def test_a_newcomer_is_told_of_all_that_waits(autojump_clock: trio.testing
     assert (wires[0, 1].bodies(), wires[1, 0].bodies()) == (10, 10)
 
 
+async def test_a_replacement_spreads_and_replaces_everywhere(autojump_clock: trio.testing.MockClock) -> None:
+    nodes = [Node(1), Node(2), Node(3)]
+    first, better = signed(1, 0, fee=100), signed(1, 0, fee=110)
+    async with town(*nodes):
+        await nodes[0].submit(first)
+        await trio.sleep(SOON)
+        await nodes[1].submit(better)  # another node than the first: a client that changed its mind and its server
+        await trio.sleep(SOON)
+        assert all(node.has(better) and not node.has(first) for node in nodes)
+        assert all(node.pool.why(first.id).code == "tx.displaced" for node in nodes)
+        await nodes[2].pool.submit([first.raw], source=None)
+        await trio.sleep(SOON)
+        assert all(node.has(better) and not node.has(first) for node in nodes), "and does not come back"
+
+
 async def test_what_was_missed_while_away_comes_after_the_return(autojump_clock: trio.testing.MockClock) -> None:
     one, other = Node(1), Node(2)
     async with town(one, other):
