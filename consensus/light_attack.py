@@ -9,10 +9,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from consensus.block import Commit, Header, LightBlock
 from consensus.chain import without_priorities
-from consensus.codec import BadMessage, encode
+from consensus.codec import BadMessage
 from consensus.evidence import DuplicateVote
 from consensus.light import BadLightBlock, Trusted, check_signed
 from consensus.shape import to_bytes
@@ -57,8 +58,8 @@ class LightClientAttack:
 
     @property
     def encoded(self) -> bytes:
-        """Its canonical bytes with the tag of its kind: how it is told."""
-        return encode(_KINDS.to_wire(self))
+        """How it is told: its canonical bytes with the tag of its kind."""
+        return _PROOFS.to_bytes(self)
 
     @property
     def height(self) -> int:
@@ -113,7 +114,19 @@ class LightClientAttack:
                     yield DuplicateVote.of(vote, other)
 
 
-_KINDS = TagTable(DuplicateVote, LightClientAttack)
+Proof: TypeAlias = DuplicateVote | LightClientAttack
+"""What can be told of lies. Blocks carry the first kind only: it convicts by itself."""
+
+PROOF_BYTES_MAX = 64 * 2**10
+"""Header, commit and set of the largest validator set take half of it."""
+
+_PROOFS = TagTable(DuplicateVote, LightClientAttack)
+
+
+def proof_from_bytes(data: bytes) -> Proof:
+    """The proof in *data*, not verified. Raises BadMessage."""
+    proof: Proof = _PROOFS.from_bytes(data, bytes_max=PROOF_BYTES_MAX)
+    return proof
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from node.light.root import headers_of
 from node.light.source import ASK_SECONDS, Source, SourceGone, SourceRefused
 from node.light.sources import Sources
 from node.proofs import NotProved
-from node.rpc.errors import ChainDiverged, NoSource, NotFound, NotShown, NoWitness, RpcError, TrustExpired
+from node.rpc.errors import ChainDiverged, NoSource, NotFound, NotShown, NoWitness, Pruned, RpcError, TrustExpired
 
 _log = structlog.get_logger("light")
 T = TypeVar("T")
@@ -40,6 +40,8 @@ WITNESS_WAIT_S = 0.25
 BEHIND_TRIES = 4
 """How often a primary that is behind what is believed is given a little time before another takes its place."""
 BEHIND_WAIT_S = 0.3
+NOT_THERE = frozenset({NotFound.code_default, Pruned.code_default})
+"""Refusals of a node that is well: it has not decided that height, or keeps it no more."""
 FRESH_SECONDS = 30.0
 """How often the latest block is looked at though nobody asks, so that trust does not end while the client runs."""
 GRACE_SECONDS = 2.0
@@ -237,7 +239,7 @@ class Follower:
         try:
             return offer_in(await source.call("light_block", height=height))
         except SourceRefused as refusal:
-            if refusal.code == NotFound.code_default:
+            if refusal.code in NOT_THERE:
                 raise
             raise SourceGone(f"{source.name} refused a light block: {refusal}") from refusal
 

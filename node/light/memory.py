@@ -11,6 +11,7 @@ from consensus.codec import BadMessage
 from consensus.light import BadLightBlock, TrustedBlock
 from consensus.light_store import TRUSTED_MAX
 from consensus.params import Params
+from node.disk import DISK
 from node.files import write_atomically
 from node.light.faults import MemoryDamaged
 from node.rpc import shapes
@@ -69,9 +70,10 @@ class LightMemory:
 
     def forget(self) -> None:
         """Trust begins anew; a divergence that was found stays beside, as something of the past."""
-        self._blocks.unlink(missing_ok=True)
+        if self._blocks.exists():
+            DISK.unlink(self._blocks, label=BLOCKS_FILE)
         if self._divergence.exists():
-            self._divergence.replace(self._divergence.with_suffix(".old.json"))
+            DISK.replace(self._divergence, self._divergence.with_suffix(".old.json"))
 
     def write_divergence(self, shown: dict[str, Any]) -> None:
         """Two chains were proved: a start is refused from now on."""

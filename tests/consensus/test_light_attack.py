@@ -9,7 +9,7 @@ import pytest
 
 from consensus.block import LightBlock, Signed
 from consensus.codec import BadMessage
-from consensus.light_attack import AttackKind, Finding, LightClientAttack
+from consensus.light_attack import AttackKind, Finding, LightClientAttack, proof_from_bytes
 from consensus.shape import from_bytes, to_bytes
 from consensus.signing import sha256
 from tests.consensus.chain_builder import SEEDS, Chain, signed_vote
@@ -60,6 +60,7 @@ def addresses(chain: Chain, *places: int) -> tuple[bytes, ...]:
 def test_an_attack_survives_the_wire(chain: Chain) -> None:
     charge = attack(chain, 0, 1, 2)
     assert from_bytes(LightClientAttack, to_bytes(charge)) == charge
+    assert proof_from_bytes(charge.encoded) == charge
     assert charge.id == sha256(to_bytes(charge))
     assert charge.height == 6
 

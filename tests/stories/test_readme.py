@@ -32,6 +32,10 @@ python -m node.cli.main join "$LINK" --home newcomer >join.log 2>&1 &
 trap 'kill $(jobs -p); wait' EXIT
 await allting status --home newcomer
 """
+LIGHT = """ >light.log 2>&1 &
+trap 'kill $(jobs -p); wait' EXIT
+await grep -q 'verified up to height' light.log
+"""
 VALIDATES = """\
 validates() { allting status --home newcomer | grep -q 'validator yes, power 10'; }
 await validates
@@ -52,6 +56,8 @@ def script() -> str:
             case "citizen, after the second ballot", _:
                 parts.append("failed() { allting query governance proposal --proposal 2 | grep -q coin.short; }")
                 parts.append("await failed\n" + text)
+            case "light, begin", _:
+                parts.append(text.replace("allting light", "python -m node.cli.main light").rstrip() + LIGHT)
             case "member, invite", _:
                 parts.append(f"LINK=$({text.strip()})\n{JOIN}")
             case "member", _:
