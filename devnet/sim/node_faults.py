@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from itertools import combinations
@@ -9,17 +10,20 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from devnet.sim.node_machine import SimNode
 from devnet.sim.node_plan import ALL, Plan
 from devnet.sim.node_town_changes import TOWN_CHANGES
 
 if TYPE_CHECKING:
-    from devnet.sim.node_world import NodeWorld, SimNode
+    from devnet.sim.node_world import NodeWorld
 
 Fault = Callable[["NodeWorld", random.Random], Awaitable[None]]
 
 PAUSE_S = 1.5
 """Mean time between two faults of a kind."""
 SLOW_BYTES_PER_S = 3_000
+FUSE_MOMENTS_MAX = 60
+"""A height has about ten steps at the disk, each with a moment before and after it; a start has as many."""
 SKEW_MAX_MS = 5_000
 """Of any clocks; the chain's time can run ahead so far, and the town then waits for it."""
 SKEW_ONE_MAX_MS = 3_600_000
@@ -164,52 +168,111 @@ async def kill(world: NodeWorld, dice: random.Random) -> None:
     """Processes are killed and started again."""
     while True:
         await _pause(dice)
-        await _down_and_up(world, dice, [dice.choice(world.nodes)], "kill", silently=False)
+        await _down_and_up(world, dice, [dice.choice(world.nodes)], "kill", world.kill)
 
 
 async def power_cut(world: NodeWorld, dice: random.Random) -> None:
     """Machines lose power: their peers notice nothing until they are back."""
     while True:
         await _pause(dice)
-        await _down_and_up(world, dice, [dice.choice(world.nodes)], "power_cut", silently=True)
+        await _down_and_up(world, dice, [dice.choice(world.nodes)], "power_cut", world.cut_power)
 
 
 async def kill_all(world: NodeWorld, dice: random.Random) -> None:
-    """Every process is gone at the same moment."""
+    """Every process is gone at the same moment, or the whole town has no power."""
     while True:
-        await _pause(dice, 2 * PAUSE_S)
-        await _down_and_up(world, dice, world.nodes, "kill_all", silently=dice.random() < 0.5)
+        await _pause(dice, 3 * PAUSE_S)
+        await _down_and_up(world, dice, world.nodes, "kill_all", dice.choice((world.kill, world.cut_power)))
 
 
 async def _down_and_up(
-    world: NodeWorld, dice: random.Random, nodes: list[SimNode], name: str, *, silently: bool
+    world: NodeWorld, dice: random.Random, nodes: list[SimNode], name: str, down: Callable[[SimNode], None]
 ) -> None:
-    """Those of *nodes* that run and are honest are killed, and start again after a while, each by itself."""
+    """Those of *nodes* that run and are honest go down, and start again after a while, each by itself."""
     victims = [node for node in nodes if node.is_running and node.honest]
     if not victims:
         return
     world.trace.fault(name, _numbers(victims))
     for node in victims:
-        world.links.power_off(node.host, silently=silently)
-        node.scope.cancel()
-    for node in victims:
+        down(node)
+    await _up(world, dice, victims)
+
+
+async def _up(world: NodeWorld, dice: random.Random, nodes: list[SimNode]) -> None:
+    """All of *nodes*, once they are down, start again."""
+    for node in nodes:
         await node.stopped.wait()
-    for node in dice.sample(victims, len(victims)):
+    for node in dice.sample(nodes, len(nodes)):
         await trio.sleep(dice.expovariate(1.0))
         if not node.is_running:
             world.start(node)
+
+
+# Disks --------------------------------------------------------------------------------------------------------------
+
+
+async def crash_at_step(world: NodeWorld, dice: random.Random) -> None:
+    """The power goes right before or right after some step at the disk, also one of a start."""
+    while True:
+        await _pause(dice)
+        victims = [node for node in world.nodes if node.is_running and node.honest]
+        if victims:
+            node = dice.choice(victims)
+            node.fuse = dice.randint(1, FUSE_MOMENTS_MAX)
+            await _up(world, dice, [node])
+
+
+async def crash_all_at_commit(world: NodeWorld, dice: random.Random) -> None:
+    """The whole town loses power when the first node is about to commit what was decided."""
+    while True:
+        await _pause(dice, 3 * PAUSE_S)
+        victims = [node for node in world.nodes if node.is_running and node.honest]
+        world.blackout_due = True
+        while world.blackout_due:  # noqa: ASYNC110  # the next commit comes with the next height
+            await trio.sleep(0.05)
+        await _up(world, dice, [node for node in victims if node.disk.is_cut])
+
+
+async def disk_error(world: NodeWorld, dice: random.Random) -> None:
+    """A disk fails whoever writes: the node must stop; some time later the disk is well, and the node starts again."""
+    await _refuse(world, dice, "disk_error", errno.EIO)
+
+
+async def disk_full(world: NodeWorld, dice: random.Random) -> None:
+    """A disk is full for a while: likewise."""
+    await _refuse(world, dice, "disk_full", errno.ENOSPC)
+
+
+async def _refuse(world: NodeWorld, dice: random.Random, name: str, error: int) -> None:
+    while True:
+        await _pause(dice)
+        victims = [node for node in world.nodes if node.is_running and node.honest and node.refusing is None]
+        if victims:
+            node = dice.choice(victims)
+            world.trace.fault(name, str(node.number))
+            node.refusing = error
+            await node.stopped.wait()
+            await _pause(dice)
+            if not node.is_running and dice.random() < 0.3:
+                world.start(node)  # too early: it must not come up
+                await _pause(dice)
+            node.refusing = None
+            await _up(world, dice, [node])
 
 
 async def leave(world: NodeWorld, dice: random.Random) -> None:
     """Full nodes leave, and are away until others have gone on without them."""
     while True:
         await _pause(dice)
-        full = [node for node in world.nodes[len(world.plan.powers) :] if node.is_running and node.honest]
+        full = [
+            node for node in world.nodes[len(world.plan.powers) : world.plan.size] if node.is_running and node.honest
+        ]
         if full:
             node = dice.choice(full)
             world.trace.fault("leave", str(node.number))
             node.joined = False
-            await world.kill(node, silently=dice.random() < 0.5)
+            dice.choice((world.kill, world.cut_power))(node)
+            await node.stopped.wait()
 
 
 async def join_late(world: NodeWorld, dice: random.Random) -> None:
@@ -275,6 +338,10 @@ _FAULTS: Mapping[str, Fault] = {
     "kill": kill,
     "power_cut": power_cut,
     "kill_all": kill_all,
+    "crash_at_step": crash_at_step,
+    "crash_all_at_commit": crash_all_at_commit,
+    "disk_error": disk_error,
+    "disk_full": disk_full,
     "leave": leave,
     "join_late": join_late,
     "clock_skew": clock_skew,
@@ -292,15 +359,18 @@ def faults_of(plan: Plan) -> Iterator[tuple[str, Fault]]:
 
 
 async def heal(world: NodeWorld) -> None:
-    """Everything works again, and every node runs."""
+    """Everything works again, and every node runs; only liars go on."""
+    world.blackout_due = False
     world.message_faults.drop = world.message_faults.duplicate = world.message_faults.delay = 0.0
     for one, other in combinations(world.nodes, 2):
         _mend(world, one, other)
-        for way in (world.links.way(one.host, other.host), world.links.way(other.host, one.host)):
-            way.bytes_per_s = None
+        if one.honest and other.honest:
+            for way in (world.links.way(one.host, other.host), world.links.way(other.host, one.host)):
+                way.bytes_per_s = None
     for node in world.nodes:
         node.clock.set_right()
-        if node.scope.cancel_called:
+        node.fuse = node.refusing = None
+        if node.disk.is_cut or node.scope.cancel_called:
             await node.stopped.wait()
         if not node.is_running:
             world.start(node)

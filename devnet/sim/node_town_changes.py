@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from consensus.signing import public_key, sha256
+from devnet.sim.node_plan import POWER_HIGH, POWER_LOW
 from devnet.sim.node_town import BALLOT_MS, PERSONS, message, seed_of
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 PAUSE_S = 2.0
 """Mean time between two questions to the town."""
 VALIDATORS_MIN = 3
-POWER_LOW, POWER_HIGH = 8, 12
-"""So close together that no liar comes to a third by what the town decides."""
 PARAMS = (
     ("heartbeat_ms", 500, 3_000),
     ("block_delay_ms", 50, 400),
@@ -34,7 +33,10 @@ async def power_change(world: NodeWorld, dice: random.Random) -> None:
     """Validators get another power."""
     while True:
         await _pause(dice)
-        number = dice.choice(_members(world))
+        honest = [number for number in _members(world) if world.nodes[number].honest]
+        if not honest:
+            continue
+        number = dice.choice(honest)
         power = dice.randint(POWER_LOW, POWER_HIGH)
         world.trace.fault("power_change", f"{number} gets {power}")
         await _ask(world, _told("validators.set_power", public_key=_key(number), power=power))
@@ -59,7 +61,7 @@ async def validator_joins(world: NodeWorld, dice: random.Random) -> None:
     while True:
         await _pause(dice)
         members = _members(world)
-        others = [node.number for node in world.nodes if node.number not in members and node.honest]
+        others = [node.number for node in world.honest if node.number not in members]
         if others:
             number = dice.choice(others)
             world.trace.fault("validator_joins", str(number))
@@ -96,13 +98,15 @@ def _key(number: int) -> str:
 
 def _members(world: NodeWorld) -> list[int]:
     """Numbers of the nodes that are validators, as the node that is furthest sees it."""
-    engines = [node.engine for node in world.nodes if node.engine is not None]
+    engines = [node.engine for node in world.honest if node.engine is not None]
     latest = max(engines, key=lambda engine: engine.store.height, default=None)
     if latest is None:
         return list(range(len(world.plan.powers)))
     validators = latest.driver.height.parent.validators
     keys = {validator.public_key for validator in validators.validators}
-    return [node.number for node in world.nodes if public_key(seed_of("validator", node.number)) in keys]
+    return [
+        node.number for node in world.nodes[: world.plan.size] if public_key(seed_of("validator", node.number)) in keys
+    ]
 
 
 def _told(message_name: str, **arguments: object) -> Mapping[str, object]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import permutations
 from pathlib import Path
 
 import structlog
@@ -15,23 +18,26 @@ import trio
 from city.app import Town
 from consensus.signing import public_key
 from devnet.sim.node_checks import Checker
-from devnet.sim.node_clock import NodeClock
 from devnet.sim.node_faults import faults_of, heal
+from devnet.sim.node_liars import LyingTap, LyingTasks
 from devnet.sim.node_links import Links
 from devnet.sim.node_load import Load
+from devnet.sim.node_machine import SimNode
 from devnet.sim.node_peers import MessageFaults, Sent, SignatureWatch, TappedPeer
-from devnet.sim.node_plan import FAULT_HEIGHTS, HEIGHTS_MIN, Plan
-from devnet.sim.node_town import CHAIN_ID, genesis, seed_of
+from devnet.sim.node_plan import FAULT_HEIGHTS, HEIGHTS_MIN, TWIN, Plan
+from devnet.sim.node_town import genesis, seed_of
 from devnet.sim.node_trace import Trace
 from devnet.sim.outcome import Broken, Tell
+from devnet.simulated_disk import Moment, PowerCut, SimulatedDisk, Watching
 from node import consensus_messages
 from node.applications import application_for
 from node.config import Config, P2pConfig, VerifyConfig
-from node.engine import Belongings, Engine, Surroundings, write_genesis
+from node.disk import Act, Step
+from node.engine import Engine, Surroundings
+from node.height import HeightInProgress
 from node.home import Home
-from node.signer import Signer
-from node.store import Store
-from node.wal import Wal
+from node.keys import KeyFile
+from node.node import open_belongings
 from p2p.peer import Peer
 
 PORT = 1000
@@ -44,34 +50,9 @@ CALM_S = 600.0
 MESSAGES_MAX = 2_000_000
 """A world that says more runs away."""
 MAP_BYTES = 2**24
-
-
-@dataclass(eq=False)
-class SimNode:
-    """One machine: what stays when its process is gone, and the process while there is one."""
-
-    number: int
-    folder: Path
-    honest: bool = True
-    clock: NodeClock = field(default_factory=NodeClock)
-    engine: Engine | None = None
-    app: Town | None = None
-    starts: int = 0
-    joined: bool = True
-    """Whether it belongs to the network now; who left may come back at the end."""
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    nursery: trio.Nursery | None = None
-    stopped: trio.Event = field(default_factory=trio.Event)
-
-    @property
-    def host(self) -> str:
-        """Its name on the network."""
-        return f"node{self.number}"
-
-    @property
-    def is_running(self) -> bool:
-        """Whether its process runs, or is starting."""
-        return self.starts > 0 and not self.stopped.is_set()
+WRITING = frozenset({Act.OPEN, Act.WRITE, Act.SYNC, Act.REPLACE, Act.LINK, Act.SYNC_FOLDER, Act.COMMIT})
+"""What a disk that is full or broken refuses."""
+BEFORE_COMMIT = Moment(Step("chain", Act.COMMIT), after=False)
 
 
 class NodeWorld:
@@ -79,15 +60,25 @@ class NodeWorld:
 
     def __init__(self, plan: Plan, folder: Path, tell: Tell | None = None) -> None:
         self.plan = plan
+        self.port = PORT
         self.trace = Trace(tell)
         self.checker = Checker(self.trace)
         self.links = Links(self.dice("links"), latency_max_s=plan.latency_max_s)
         self.genesis = genesis(plan.powers)
-        self.nodes = [SimNode(number, folder / f"node{number}") for number in range(plan.size)]
-        for node in self.nodes[len(plan.powers) :]:
-            node.joined = "join_late" not in plan.faults
+        self.nodes = [SimNode(number, folder / f"node{number}", validator=number) for number in range(plan.size)]
+        for number, lies in plan.liars.items():
+            self.nodes[number].lies = lies
+            if TWIN in lies:
+                twin = len(self.nodes)
+                self.nodes.append(SimNode(twin, folder / f"node{twin}", validator=number, lies=frozenset((TWIN,))))
+                self.trace.counts[TWIN] += 1
+        for node in self.nodes[len(plan.powers) : plan.size]:
+            node.joined = "join_late" not in plan.faults or not node.honest
+        self._numbers = {public_key(seed_of("node", node.number)): node.number for node in self.nodes}
         self.message_faults = MessageFaults()
         self.load = Load(self, self.dice("load"))
+        self.blackout_due = False
+        """Whether the next commit of a node is the moment at which all machines lose power."""
         self.ballots = trio.Lock()
         """One question to the town at a time."""
         self.proposals = 0
@@ -99,6 +90,16 @@ class NodeWorld:
     def dice(self, purpose: str) -> random.Random:
         """Dice of their own for each *purpose*, so that one more throw here changes nothing there."""
         return random.Random(f"{self.plan.seed}/{purpose}")
+
+    @property
+    def honest(self) -> list[SimNode]:
+        """Those of whom something is promised."""
+        return [node for node in self.nodes if node.honest]
+
+    def node_of(self, node_id: bytes) -> SimNode | None:
+        """The node with this id; None for strangers."""
+        number = self._numbers.get(node_id)
+        return None if number is None else self.nodes[number]
 
     def running(self) -> list[SimNode]:
         """Nodes whose engine runs."""
@@ -116,6 +117,7 @@ class NodeWorld:
         for node in self.nodes:
             if node.joined:
                 self.start(node)
+        self._split(self.plan.split)
         async with trio.open_nursery() as troubles:
             troubles.start_soon(self.load.run, self.plan.load_interval_s)
             for name, fault in faults_of(self.plan):
@@ -128,14 +130,20 @@ class NodeWorld:
         await self._be_live()
         self._world.cancel_scope.cancel()
 
+    def _split(self, sides: Sequence[Sequence[int]]) -> None:
+        for side, other_side in permutations(sides, 2):
+            for one in side:
+                for other in other_side:
+                    self.links.cut(self.nodes[one].host, self.nodes[other].host)
+
     async def _be_live(self) -> None:
         """All nodes move on together, and what was sent is decided."""
         wanted = max(self.checker.height + CALM_HEIGHTS, HEIGHTS_MIN)
         with trio.move_on_after(CALM_S) as patience:
-            await self._until(lambda: all(self._height(node) >= wanted for node in self.nodes))
+            await self._until(lambda: all(self._height(node) >= wanted for node in self.honest))
             await self.load.finish()
         if patience.cancelled_caught:
-            heights = {node.number: self._height(node) for node in self.nodes}
+            heights = {node.number: self._height(node) for node in self.honest}
             self.fail(
                 Broken(
                     "liveness",
@@ -144,7 +152,7 @@ class NodeWorld:
                 )
             )
             return
-        for node in self.running():
+        for node in self.honest:
             assert node.engine is not None
             self.checks(partial(self.checker.holds_all, node.number, node.engine.store))
 
@@ -169,6 +177,27 @@ class NodeWorld:
         except Broken as violation:
             self.fail(violation)
 
+    # For taps and liars ---------------------------------------------------------------------------------------------
+
+    def spoken(self) -> None:
+        """One more message has been said."""
+        self.messages += 1
+        if self.messages > MESSAGES_MAX:
+            self.fail(Broken("runaway", f"more than {MESSAGES_MAX} messages"))
+
+    def later(self, node: SimNode, delay_s: float, act: Callable[[], object]) -> None:
+        """*act* is done after *delay_s*, if this life of *node* lasts so long."""
+        if node.nursery is not None:
+            node.nursery.start_soon(_later, delay_s, act)
+
+    def height_of(self, node: SimNode) -> HeightInProgress | None:
+        """What *node* is deciding."""
+        return node.engine.driver.height if node.engine is not None else None
+
+    def committed_ids(self) -> Sequence[bytes]:
+        """Transactions that are decided."""
+        return list(self.checker.committed)
+
     # Nodes come and go ----------------------------------------------------------------------------------------------
 
     def start(self, node: SimNode) -> None:
@@ -178,81 +207,115 @@ class NodeWorld:
         node.joined = True
         node.scope = trio.CancelScope()
         node.stopped = trio.Event()
+        node.disk = SimulatedDisk(
+            self.dice(f"disk{node.number}/{node.starts}"),
+            Watching(partial(self._at_moment, node)),
+            on_cut=partial(self.links.power_off, node.host, silently=True),
+        )
         self.links.power_on(node.host)
         self.trace.note(f"node {node.number} starts")
         self._world.start_soon(self._run, node)
 
-    async def kill(self, node: SimNode, *, silently: bool) -> None:
-        """The process of *node* is gone, as by kill -9, or its machine (*silently*): nothing is said or written."""
-        self.links.power_off(node.host, silently=silently)
+    def kill(self, node: SimNode) -> None:
+        """The process of *node* is gone, as by kill -9: nothing is said or written any more; its machine goes on."""
+        self.links.power_off(node.host, silently=False)
+        node.disk.is_cut = True
         node.scope.cancel()
-        await node.stopped.wait()
+
+    def cut_power(self, node: SimNode) -> None:
+        """The machine of *node* is off: what was not synced is lost, and its peers notice nothing."""
+        node.disk.cut_power()
+        node.scope.cancel()
+
+    def _at_moment(self, node: SimNode, moment: Moment, number: int) -> None:
+        """*node* stands right before or after a step on its disk."""
+        if node.refusing is not None and not moment.after and moment.step.act in WRITING:
+            self.trace.note(f"node {node.number}: the disk refuses {moment.step}: {errno.errorcode[node.refusing]}")
+            node.was_refused = True
+            raise OSError(node.refusing, os.strerror(node.refusing))
+        if self.blackout_due and node.honest and moment == BEFORE_COMMIT:
+            self.blackout_due = False
+            victims = [other for other in self.honest if other.is_running]
+            self.trace.fault("crash_all_at_commit", f"of node {node.number}, {len(victims)} nodes")
+            for other in victims:
+                if other is not node:
+                    self.cut_power(other)
+            raise PowerCut(str(moment))
+        if node.fuse is not None:
+            node.fuse -= 1
+            if node.fuse <= 0:
+                node.fuse = None
+                self.trace.fault("crash_at_step", f"{node.number} {moment}")
+                self.trace.counts[f"crash {moment}"] += 1
+                raise PowerCut(str(moment))
 
     async def _run(self, node: SimNode) -> None:
-        own: Belongings | None = None
         with structlog.contextvars.bound_contextvars(node=node.number):
             try:
                 with node.scope:
-                    own = self._open(node)
-                    await self._live(node, own)
-            except Exception as error:  # noqa: BLE001  # whatever ends a node without need is what the world looks for
-                for line in "".join(traceback.format_exception(error)).splitlines():
-                    self.trace.remark(line)
-                self.fail(Broken("stopped", f"node {node.number}: {_first(error)!r}"))
+                    await self._live(node)
+            except BaseException as error:  # noqa: BLE001  # whatever ends a node is judged
+                self._judge_end(node, error)
             finally:
                 node.engine = node.nursery = None
-                if own is not None:
-                    _abandon(own)
                 node.stopped.set()
 
-    async def _live(self, node: SimNode, own: Belongings) -> None:
+    def _judge_end(self, node: SimNode, error: BaseException) -> None:
+        """*error* ended *node*: what the world did to it is no defect, everything else is."""
+        why = [leaf for leaf in _leaves(error) if not isinstance(leaf, (PowerCut, trio.Cancelled))]
+        for leaf in why:
+            if not isinstance(leaf, Exception):
+                raise leaf
+        if why and node.was_refused and all(isinstance(leaf, OSError) for leaf in why):
+            self.trace.note(f"node {node.number} stops: {why[0]}")
+            self.links.power_off(node.host, silently=False)
+            why = []
+        if why and node.honest:
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                self.trace.remark(line)
+            self.fail(Broken("stopped", f"node {node.number}: {why[0]!r}"))
+
+    async def _live(self, node: SimNode) -> None:
         app = application_for(self.genesis)
         assert isinstance(app, Town)
-        node.app = app
-        write_genesis(own.store, self.genesis, app)
-        self.checks(partial(self.checker.opened, node.number, own.store))
-        tap = HonestTap(self, node)
-        around = Surroundings(
-            transport=self.links.transport(node.host),
-            now_ms=node.clock.now_ms,
-            dice=self.dice(f"node{node.number}/{node.starts}"),
-            make_peer=partial(TappedPeer, tap=tap),
-        )
-        engine = Engine(own, app, around)
-        async with trio.open_nursery() as node.nursery:
-            node.engine = engine
-            node.nursery.start_soon(self._watch, node, engine)
-            await engine.run()
+        home = Home(node.folder)
+        if not home.node_key.exists():
+            KeyFile.create("node", seed=seed_of("node", node.number)).write(home.node_key)
+            KeyFile.create("validator", seed=seed_of("validator", node.validator)).write(home.validator_key)
+        node.was_refused = False
+        config = self._config(node)
+        with open_belongings(home, config, self.genesis, app, disk=node.disk, inline=True) as own:
+            if node.honest:
+                self.checks(partial(self.checker.opened, node.number, own.store))
+            lying = None if node.honest else LyingTap(self, node)
+            tap = lying or HonestTap(self, node)
+            around = Surroundings(
+                transport=self.links.transport(node.host),
+                now_ms=node.clock.now_ms,
+                dice=self.dice(f"node{node.number}/{node.starts}"),
+                make_peer=partial(TappedPeer, tap=tap),
+                disk=node.disk,
+            )
+            engine = Engine(own, app, around)
+            async with trio.open_nursery() as node.nursery:
+                node.engine = engine
+                if lying is None:
+                    node.nursery.start_soon(self._watch, node, engine, app)
+                else:
+                    node.nursery.start_soon(LyingTasks(self, node, engine, lying).run)
+                await engine.run()
 
-    async def _watch(self, node: SimNode, engine: Engine) -> None:
+    async def _watch(self, node: SimNode, engine: Engine, app: Town) -> None:
         """Each height that the node commits is looked at."""
         seen = engine.store.height
         while True:
             await engine.heights.wait_beyond(seen)
             for height in range(seen + 1, engine.store.height + 1):
-                self.checks(partial(self.checker.reached, node.number, engine.store, height, node.app))
+                self.checks(partial(self.checker.reached, node.number, engine.store, height, app))
             seen = engine.store.height
 
-    def _open(self, node: SimNode) -> Belongings:
-        home = Home(node.folder)
-        home.data.mkdir(parents=True, exist_ok=True)
-        key = seed_of("validator", node.number)
-        store = Store.open(home.chain, map_bytes=MAP_BYTES, inline=True)
-        fresh = store.height < 0 and not home.last_sign.exists()
-        signer = (Signer.create if fresh else Signer.open)(key, home.last_sign, CHAIN_ID)
-        return Belongings(
-            home=home,
-            config=self._config(node),
-            genesis=self.genesis,
-            node_seed=seed_of("node", node.number),
-            store=store,
-            wal=Wal.open(home.wal),
-            signer=signer,
-            trust_root=None,
-        )
-
     def _config(self, node: SimNode) -> Config:
-        known = self.nodes[:2] if self.plan.exchange else self.nodes
+        known = self.nodes[:2] if self.plan.exchange else self.nodes[: self.plan.size]
         p2p = P2pConfig(
             listen=f"{node.host}:{PORT}",
             persistent_peers=tuple(
@@ -262,7 +325,13 @@ class NodeWorld:
             ),
             exchange=self.plan.exchange,
         )
-        return replace(Config.defaults(), moniker=node.host, p2p=p2p, verify=VerifyConfig(processes=0))
+        return replace(
+            Config.defaults(),
+            moniker=node.host,
+            p2p=p2p,
+            verify=VerifyConfig(processes=0),
+            store=replace(Config.defaults().store, map_bytes=MAP_BYTES),
+        )
 
 
 class HonestTap:
@@ -272,14 +341,12 @@ class HonestTap:
         self._world = world
         self._node = node
         self._dice = world.dice(f"messages/{node.number}/{node.starts}")
-        self._watch = SignatureWatch(node.number, seed_of("validator", node.number), world.checker)
+        self._watch = SignatureWatch(node.number, seed_of("validator", node.validator), world.checker)
 
     def outgoing(self, peer: Peer, channel_id: int, message: bytes) -> Sequence[Sent]:
         """*message*, perhaps late, twice, or not at all."""
         world = self._world
-        world.messages += 1
-        if world.messages > MESSAGES_MAX:
-            world.fail(Broken("runaway", f"more than {MESSAGES_MAX} messages"))
+        world.spoken()
         world.trace.said(self._node.number, peer.id, channel_id, message)
         if channel_id == consensus_messages.CHANNEL.id:
             world.checks(partial(self._watch.sees, message))
@@ -289,8 +356,7 @@ class HonestTap:
 
     def later(self, delay_s: float, act: Callable[[], object]) -> None:
         """*act* is done after *delay_s*, if the node still runs."""
-        if self._node.nursery is not None:
-            self._node.nursery.start_soon(_later, delay_s, act)
+        self._world.later(self._node, delay_s, act)
 
     def penalises(self, peer: Peer, reason: str) -> None:
         """An honest node blames nobody who is honest."""
@@ -306,16 +372,9 @@ async def _later(delay_s: float, act: Callable[[], object]) -> None:
     act()
 
 
-def _abandon(own: Belongings) -> None:
-    """Files are closed as the system closes those of a killed process: what was not written stays unwritten."""
-    own.wal._broken = True
-    own.wal.close()
-    if own.signer is not None:
-        own.signer.close()
-    own.store.close()
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _leaves(part)
+    else:
+        yield error

