@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The pure folders: every branch, by their own tests.
 WHOLE := --cov-branch --cov-report=term:skip-covered --cov-fail-under=100
 
-.PHONY: devnet test lint types unit stories crashes lies mutants fuzz clean
+.PHONY: devnet test lint types unit stories crashes lies jepsen mutants fuzz clean
 
 devnet: .venv/installed
 	$(BIN)/allting devnet up
@@ -33,6 +33,9 @@ crashes: .venv/installed-work
 
 lies: .venv/installed-work
 	ALLTING_LIES=900 $(BIN)/pytest -q tests/node/test_light_proxy.py -k random_changes
+
+jepsen: .venv/installed-work
+	$(BIN)/pytest -q -s -m long tests/jepsen
 
 mutants: .venv/installed-work
 	$(BIN)/python -m tests.mutants

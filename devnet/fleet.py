@@ -65,22 +65,25 @@ def _wait_for_links(devnet: Devnet, process: Process, log: Path) -> None:
             time.sleep(0.02)  # another process: it can only be asked; bounded by the deadline
 
 
-def node_command(node: Node, *, profile: Path | None = None) -> list[str]:
+def node_command(node: Node, *, profile: Path | None = None, clock_offset_ms: int = 0) -> list[str]:
     """What runs *node*: the same command as an operator's."""
     module = ["node.cli.main"] if profile is None else ["devnet.profiled", str(profile)]
+    if clock_offset_ms:
+        module = ["devnet.skewed", str(clock_offset_ms)]
     return [sys.executable, "-m", *module, "start", "--home", node.home]
 
 
-def start_node(devnet: Devnet, number: int, *, profile: Path | None = None) -> Devnet:
+def start_node(devnet: Devnet, number: int, *, profile: Path | None = None, clock_offset_ms: int = 0) -> Devnet:
     """Node *number* runs (its RPC may not answer yet). Raises NoDevnet if it runs already.
 
-    With *profile* it runs under a sampling profiler, which writes there when the node stops.
+    With *profile* it runs under a sampling profiler, which writes there when the node stops. Its clock is
+    *clock_offset_ms* ahead of the machine's (behind, if negative).
     """
     node = devnet.node(number)
     if node.running():
         raise NoDevnet(f"{node.name} runs already (pid {node.process.pid if node.process else '?'})")
     process = start(
-        node_command(node, profile=profile),
+        node_command(node, profile=profile, clock_offset_ms=clock_offset_ms),
         environment=environment_of(number),
         log=node.log,
     )

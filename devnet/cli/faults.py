@@ -62,13 +62,19 @@ def stop(directory: Path, number: int, as_json: bool) -> None:
 @devnet.command()
 @directory_option
 @numbers_argument
+@click.option(
+    "--clock-offset-ms",
+    type=click.IntRange(-86_400_000, 86_400_000),
+    default=0,
+    help="How far their clocks are ahead of this machine's (behind, if negative).",
+)
 @json_option
-def start(directory: Path, numbers: list[int], as_json: bool) -> None:
+def start(directory: Path, numbers: list[int], clock_offset_ms: int, as_json: bool) -> None:
     """Start nodes again that were stopped or killed (1, or 0,1,2), and wait until they answer."""
     with record.changing(directory):
         net = fleet.start_links(record.load(directory))
         for number in numbers:
-            net = fleet.start_node(net, number)
+            net = fleet.start_node(net, number, clock_offset_ms=clock_offset_ms)
     trio.run(functools.partial(wait_until_ready, [net.node(number) for number in numbers], height=0))
     tell(net, f"started {_names(numbers)}", as_json=as_json)
 

@@ -257,6 +257,8 @@ def test_a_nil_vote_in_a_commit_is_verified_as_such(chain: Chain) -> None:
     nil = signed_vote(voter, None, height=3)
     with_nil = replace(commit, entries=(Signed(False, nil.signature), *commit.entries[1:]))
     verify_commit(CHAIN_ID, members, with_nil, commit.block_id)
+    forged = replace(commit, entries=(Signed(False, bytes(64)), *commit.entries[1:]))
+    assert refused(members, forged) == "block.commit_signature"
     passed_off = replace(commit, entries=(Signed(True, nil.signature), *commit.entries[1:]))
     assert refused(members, passed_off) == "block.commit_signature"
 

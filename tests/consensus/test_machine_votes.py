@@ -62,6 +62,11 @@ def test_locked_validator_prevotes_nil_for_a_fresh_block_L26() -> None:
     assert locked_on_v().play(proposal(1, W)) == [my_prevote(1, None)]
 
 
+def test_locked_validator_prevotes_nil_when_no_proposal_comes_L59() -> None:
+    """Not what it has locked: that was another round's proposal."""
+    assert locked_on_v().play(timeout(1, Step.PROPOSE)) == [my_prevote(1, None)]
+
+
 def test_locked_validator_prevotes_its_own_block_proposed_afresh_L23() -> None:
     assert locked_on_v().play(proposal(1, V)) == [my_prevote(1, V)]
 

@@ -92,6 +92,13 @@ def test_siblings_too_few_or_too_many_are_refused() -> None:
     assert not verify(root(LEAVES), LEAVES[3], replace(proof, siblings=()))
 
 
+def test_a_tree_of_one_leaf_is_no_larger_one() -> None:
+    """Its root is the leaf's hash, and a path that ends there has the length of such a tree only."""
+    alone = root(LEAVES[:1])
+    assert verify(alone, LEAVES[0], Proof(0, 1, ()))
+    assert not any(verify(alone, LEAVES[0], Proof(0, total, ())) for total in (2, 3, 4, 1_000))
+
+
 def test_an_inner_node_is_no_leaf() -> None:
     """The prefixes tell them apart (second preimages)."""
     inner = leaf_hash(LEAVES[0]) + leaf_hash(LEAVES[1])

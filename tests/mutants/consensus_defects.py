@@ -276,10 +276,10 @@ FACTS = (
         LIGHT,
     ),
     Defect(
-        "any other leaf proves absence",
+        "a leaf proves that it is absent",
         "consensus/jellyfish.py",
         "key_hash != path and common_bits(key_hash, path) >= len(proof.siblings)",
-        "key_hash != path",
+        "common_bits(key_hash, path) >= len(proof.siblings)",
         ("tests/consensus/test_jellyfish.py",),
     ),
     Defect(

@@ -1,0 +1,47 @@
+"""The module under test, installed by its entry point as any module of others: registers and a set."""
+
+from __future__ import annotations
+
+from city.sdk import Context, Module, Refusal, Table, event, message
+
+
+@event
+class Seen:
+    """What a register holds (0: nothing)."""
+
+    key: int
+    value: int
+
+
+class Cells(Module):
+    """Registers with compare-and-set, and a set of numbers."""
+
+    name, version = "cells", 1
+
+    registers = Table(int, int)
+    elements = Table(int, int)
+
+    differs = Refusal("register {key} holds {value}")
+
+    @message
+    def read(self, ctx: Context, *, key: int) -> None:
+        """Say what a register holds, in its place among the writes."""
+        ctx.emit(Seen(key=key, value=self.registers.get(key, 0)))
+
+    @message
+    def write(self, ctx: Context, *, key: int, value: int) -> None:
+        """Put a value into a register."""
+        self.registers[key] = value
+
+    @message
+    def cas(self, ctx: Context, *, key: int, expected: int, value: int) -> None:
+        """Put a value into a register that holds what is expected."""
+        held = self.registers.get(key, 0)
+        if held != expected:
+            raise self.differs(key=key, value=held)
+        self.registers[key] = value
+
+    @message
+    def add(self, ctx: Context, *, element: int) -> None:
+        """Put a number into the set; one more counts each time that it comes."""
+        self.elements[element] = self.elements.get(element, 0) + 1

@@ -1,0 +1,94 @@
+"""Whatever the nemesis does: one history that an order explains, nothing lost, nothing twice, one chain."""
+
+from __future__ import annotations
+
+import collections
+import os
+import random
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.jepsen.clients import CLIENTS, PATIENCE_SECONDS, REGISTERS, VALID_MS, Record, resolve, run
+from tests.jepsen.history import Kind, Operation
+from tests.jepsen.linearizable import is_linearizable
+from tests.jepsen.nemeses import NEMESES, Nemesis
+from tests.stories.network import Network, rpc, until
+
+pytestmark = [pytest.mark.story, pytest.mark.long]
+
+SEED = int(os.environ.get("JEPSEN_SEED", "1"))
+CYCLES = int(os.environ.get("JEPSEN_CYCLES", "4"))
+FAULT_SECONDS, CALM_SECONDS = 6.0, 4.0
+SKEW_MS_MAX = 60_000
+METADATA = "Metadata-Version: 2.1\nName: cells-of-jepsen\nVersion: 1.0\n"
+ENTRY_POINTS = "[allting.modules]\ncells = tests.jepsen.cells:Cells\n"
+
+
+@pytest.fixture(autouse=True)
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module is installed for every process that is started here."""
+    facts = tmp_path / "cells_of_jepsen-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text(METADATA)
+    (facts / "entry_points.txt").write_text(ENTRY_POINTS)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])]))
+
+
+@pytest.mark.parametrize("nemesis", NEMESES, ids=lambda nemesis: nemesis.name)
+def test_the_history_is_linearizable_under(nemesis: Nemesis, network: Network) -> None:
+    dice = random.Random(f"{SEED}/{nemesis.name}")
+    network.up("--faults", "--set", "governance.voting_period_ms=3000")
+    seconds = CYCLES * (FAULT_SECONDS + CALM_SECONDS) + CALM_SECONDS
+    record, threads = run(network, seconds, SEED)
+    for _ in range(CYCLES):
+        time.sleep(CALM_SECONDS)
+        try:
+            nemesis.begin(network, dice)
+            time.sleep(FAULT_SECONDS)
+        finally:
+            nemesis.end(network, dice)
+    for thread in threads:
+        thread.join(seconds + 3 * PATIENCE_SECONDS)
+    _wait_until_all_is_decided(network)
+    history = resolve(network, record)
+    _tell(nemesis, record, history)
+    for register in range(1, REGISTERS + 1):
+        assert is_linearizable([each for each in history if each.key == register and each.kind is not Kind.ADD])
+    _check_set(network, record, history)
+    height = min(network.height(node) for node in range(4))
+    assert len(network.app_hashes(height)) == 1
+
+
+def _wait_until_all_is_decided(network: Network) -> None:
+    """No block can hold what was sent any more, and every node has decided that."""
+    sent_until_ms = time.time_ns() // 1_000_000 + VALID_MS
+    until(lambda: _time_ms(network) > sent_until_ms, "the last operation has expired", seconds=180)
+    network.until_height(max(network.height(node) for node in range(4)), seconds=120)
+
+
+def _time_ms(network: Network) -> int:
+    try:
+        return int(rpc(network.urls[0], "status")["sync_info"]["latest_block_time_ms"])
+    except OSError:
+        return 0
+
+
+def _check_set(network: Network, record: Record, history: list[Operation]) -> None:
+    """What was added is there once; what was not is not there."""
+    ids = collections.Counter(id_ for block in network.blocks() for id_ in block["transaction_ids"])
+    added = {sent.id for sent in record.sent if sent.operation.kind is Kind.ADD}
+    acknowledged = {sent.id for sent in record.sent if sent.operation.kind is Kind.ADD and sent.answer is not None}
+    assert all(ids[id_] == 1 for id_ in acknowledged), "an addition was lost or repeated"
+    assert all(ids[id_] <= 1 for id_ in added)
+    assert sum(ids[id_] for id_ in added) == sum(each.kind is Kind.ADD for each in history)
+
+
+def _tell(nemesis: Nemesis, record: Record, history: list[Operation]) -> None:
+    known = sum(sent.answer is not None for sent in record.sent)
+    sys.stdout.write(
+        f"\n{nemesis.name}: {len(record.sent)} operations of {CLIENTS} clients, {known} answered, "
+        f"{len(history) - known} more found on the chain, {len(record.sent) - len(history)} without effect\n"
+    )
