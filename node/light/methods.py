@@ -305,6 +305,8 @@ UNVERIFIABLE = {
     "num_unconfirmed_txs": "what waits in a node's pool",
     "subscribe": "that no event is missing between two others",
     "tx_search": "that no transaction is missing from a list",
+    "tx_status": "what became of a transaction in a node's pool",
+    "unconfirmed_evidence": "what waits in a node's pool",
     "unconfirmed_txs": "what waits in a node's pool",
     "unsubscribe": "that no event is missing between two others",
 }
