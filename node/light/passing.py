@@ -9,7 +9,7 @@ from typing import Any
 from consensus.address import to_text
 from consensus.codec import BadMessage
 from consensus.signing import sha256
-from consensus.transaction import Transaction
+from consensus.transaction import Body, Transaction
 from node.light.answers import part
 from node.light.methods import LightChainMethods, LightQueryMethods
 from node.light.service import Light
@@ -32,9 +32,8 @@ class PassedOn:
     def __init__(self) -> None:
         self._valid_until_ms: OrderedDict[tuple[bytes, int], int] = OrderedDict()
 
-    def note(self, transaction: Transaction) -> None:
-        """*transaction* was accepted by a node."""
-        body = transaction.body
+    def note(self, body: Body) -> None:
+        """A transaction with this *body* was accepted by a node."""
         if body.sender is None:
             return
         self._valid_until_ms[body.sender, body.nonce] = body.valid_until_ms
@@ -102,7 +101,7 @@ class LightTransactionMethods:
             if type(code) is not str or type(text) is not str or part(answer, "hash") not in (id_.hex(), None):
                 raise NotProved("the node answers for another transaction")
             if not code:
-                self._passed.note(transaction)
+                self._passed.note(transaction.body)
             if code or entry.wait_ms is None:
                 return {"hash": id_.hex(), "code": code, "text": text}
             found = await self._chain.tx(id_)
@@ -114,7 +113,7 @@ class LightTransactionMethods:
         except NotShown as error:
             if error.details["reason"] != TimedOut.code_default:
                 raise
-            self._passed.note(transaction)
+            self._passed.note(transaction.body)
             raise TimedOut(
                 "the transaction was accepted and is not in a block yet; ask again with tx", hash=id_.hex()
             ) from error
