@@ -100,7 +100,7 @@ def _config(devnet: Devnet, node: Node) -> Config:
             exchange=devnet.links is None,
         ),
         rpc=RpcConfig(listen=node.rpc.removeprefix("http://")),
-        log=LogConfig(format="json"),
+        log=LogConfig(format="json", file=node.log.name),
     )
 
 

@@ -58,6 +58,8 @@ ANSWER_S = 10.0
 DISTRUST_S = 30.0
 """How long a peer that did not answer, or lied, is not asked again."""
 LOOK_S = 1.0
+UNASKED_BYTES_MAX = 64 * 2**10
+"""More than any question has; what is larger is read only from a peer that owes an answer."""
 
 
 @dataclass(slots=True)
@@ -110,7 +112,10 @@ class BlockSync:
         source.bytes_received = source.earliest = 0
         try:
             while True:
-                message = from_wire(await peer.receive(CHANNEL.id))
+                data = await peer.receive(CHANNEL.id)
+                if len(data) > UNASKED_BYTES_MAX and not source.owes:
+                    continue  # a late answer at best: as objects it would take many times its bytes
+                message = from_wire(data)
                 match message:
                     case WantHeight(height):
                         await peer.send(CHANNEL.id, to_wire(self._answer(height)))

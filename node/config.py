@@ -163,6 +163,12 @@ class LogConfig:
 
     format: str = setting("console", "console (for people) or json (one object a line).", one_of(*FORMATS))
     level: str = setting("info", "debug, info, warning or error.", one_of(*LEVELS))
+    file: str = setting(
+        "", "Where the log goes, in the node's folder; empty: standard error, which whoever starts the node must bound."
+    )
+    file_bytes_max: int = setting(
+        16 * MIB, "Then the file is renamed to FILE.1, and an older FILE.1 is gone.", between(64 * 1024, 2**32)
+    )
 
 
 def _is_keep(value: str) -> str | None:

@@ -1,11 +1,17 @@
-"""The log, configured once: lines for people, or one JSON object a line. docs/messages.md lists the message names."""
+"""The log, configured once: lines for people, or one JSON object a line. docs/messages.md lists the message names.
+
+It goes to standard error, or to a file of bounded size. With a file, the process's own standard output and error lead
+there too, so that a traceback at its end stands where one looks for it.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import MutableMapping
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
 
 import structlog
 
@@ -13,7 +19,74 @@ FORMATS = ("console", "json")
 LEVELS = ("debug", "info", "warning", "error")
 
 
-def configure(*, format: str = "console", level: str = "info", stream: BinaryIO | None = None) -> None:
+class Sink(Protocol):
+    """Where finished lines go."""
+
+    def write(self, data: bytes, /) -> int:
+        """*data* is written."""
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def isatty(self) -> bool:
+        """Whether a person sees it at a terminal."""
+
+
+class BoundedFile:
+    """A log file that is renamed to ``NAME.1`` when it is full: at most twice *bytes_max* on the disk, and a line.
+
+    Each line is one append, so that a killed node leaves whole lines.
+    """
+
+    def __init__(self, path: Path, bytes_max: int, *, redirect: bool) -> None:
+        """*redirect*: descriptors 1 and 2 of this process lead to the file from now on. Raises OSError."""
+        self._path = path
+        self._bytes_max = bytes_max
+        self._redirect = redirect
+        self._descriptor = -1
+        self._open()
+
+    def write(self, data: bytes, /) -> int:
+        """*data*, whole lines, stands in the file. A disk that refuses it loses the line: the node must go on."""
+        if self._size and self._size + len(data) > self._bytes_max:
+            self._turn_over()
+        try:
+            written = os.write(self._descriptor, data)
+        except OSError:
+            return 0  # there is no other place to say so
+        self._size += written
+        return written
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def isatty(self) -> bool:
+        """Never."""
+        return False
+
+    def close(self) -> None:
+        """The file is closed; for tests."""
+        os.close(self._descriptor)
+
+    def _turn_over(self) -> None:
+        try:
+            os.replace(self._path, self._path.with_name(self._path.name + ".1"))
+            former = self._descriptor
+            self._open()
+            os.close(former)
+        except OSError:
+            self._size = 0  # the old file goes on; the next try comes after as many bytes again
+
+    def _open(self) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._descriptor = os.open(self._path, flags, 0o644)
+        self._size = os.fstat(self._descriptor).st_size
+        if self._redirect:
+            for standard in (1, 2):
+                os.dup2(self._descriptor, standard)
+
+
+def configure(*, format: str = "console", level: str = "info", stream: Sink | BinaryIO | None = None) -> None:
     """Every structlog logger of this process writes to *stream* (None: standard error), UTF-8 whatever the locale."""
     assert format in FORMATS, format
     assert level in LEVELS, level
@@ -27,7 +100,7 @@ def configure(*, format: str = "console", level: str = "info", stream: BinaryIO 
             _to_utf8,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.BytesLoggerFactory(file=stream),
+        logger_factory=structlog.BytesLoggerFactory(file=stream),  # type: ignore[arg-type]  # uses write and flush
         cache_logger_on_first_use=True,
     )
 

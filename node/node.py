@@ -24,6 +24,7 @@ from node.engine import Belongings, Engine, Surroundings, write_genesis
 from node.genesis import GenesisFile
 from node.home import Home
 from node.keys import KeyFile
+from node.log import BoundedFile
 from node.mempool import Outcome
 from node.rpc.server import serve_rpc
 from node.services import Services
@@ -48,7 +49,8 @@ async def run_node(
     """
     folder = Home(home)
     config = Config.load(folder.config)
-    node_log.configure(format=config.log.format, level=config.log.level)
+    file = BoundedFile(home / config.log.file, config.log.file_bytes_max, redirect=True) if config.log.file else None
+    node_log.configure(format=config.log.format, level=config.log.level, stream=file)
     genesis = GenesisFile.load(folder.genesis)
     app = application_for(genesis)
     with open_belongings(folder, config, genesis, app, disk=disk) as own:

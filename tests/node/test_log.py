@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import structlog
 
-from node.log import configure
+from node.log import BoundedFile, configure
 
 
 @pytest.fixture
@@ -92,3 +94,40 @@ def listed() -> set[tuple[str, str]]:
 
 def test_every_error_and_warning_is_listed_with_its_cause_and_cure() -> None:
     assert {pair for pair in said() if pair[1] in ("error", "warning")} <= listed()
+
+
+def test_a_log_file_is_bounded_and_keeps_whole_lines(tmp_path: Path, stream: io.BytesIO) -> None:
+    file = BoundedFile(tmp_path / "log.jsonl", 10_000, redirect=False)
+    configure(format="json", stream=file)
+    for number in range(1_000):
+        structlog.get_logger("x").info("height_decided", height=number)
+    file.close()
+    found = sorted(tmp_path.iterdir())
+    assert [path.name for path in found] == ["log.jsonl", "log.jsonl.1"]
+    assert all(path.stat().st_size <= 10_000 for path in found)
+    heights = [json.loads(line)["height"] for path in reversed(found) for line in path.read_text().splitlines()]
+    assert heights == list(range(heights[0], 1_000)), "nothing between the oldest kept and the last is missing"
+
+
+def test_a_log_file_goes_on_after_a_restart_and_when_it_cannot_be_renamed(tmp_path: Path) -> None:
+    (tmp_path / "log.1").mkdir()
+    (tmp_path / "log.1" / "in_the_way").touch()
+    for _ in range(2):
+        file = BoundedFile(tmp_path / "log", 100, redirect=False)
+        for _ in range(10):
+            assert file.write(b"x" * 30 + b"\n") == 31
+        file.close()
+    assert (tmp_path / "log").read_bytes() == (b"x" * 30 + b"\n") * 20
+
+
+def test_what_a_process_says_at_its_end_stands_in_its_log_file(tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib; from node.log import BoundedFile\n"
+        "file = BoundedFile(pathlib.Path(sys.argv[1]), 1000, redirect=True)\n"
+        "for _ in range(50): file.write(b'y' * 99 + b'\\n')\n"
+        "raise SystemExit('the end')"
+    )
+    log = tmp_path / "log"
+    ended = subprocess.run([sys.executable, "-c", program, str(log)], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", "")
+    assert log.read_text().endswith("the end\n")
