@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The pure folders: every branch, by their own tests.
 WHOLE := --cov-branch --cov-report=term:skip-covered --cov-fail-under=100
 
-.PHONY: devnet test lint types unit stories crashes lies jepsen mutants fuzz clean
+.PHONY: attack devnet test lint types unit stories crashes lies jepsen mutants fuzz clean
 
 devnet: .venv/installed
 	$(BIN)/allting devnet up
@@ -36,6 +36,9 @@ lies: .venv/installed-work
 
 jepsen: .venv/installed-work
 	$(BIN)/pytest -q -s -m long tests/jepsen
+
+attack: .venv/installed-work
+	ATTACK_S=60 $(BIN)/pytest -q -s -m story tests/stories/test_under_attack.py
 
 mutants: .venv/installed-work
 	$(BIN)/python -m tests.mutants
