@@ -129,6 +129,12 @@ def _keep(home: Home, genesis: GenesisFile, block: TrustRoot, memory: LightMemor
             f"{home.path} believes block {known.block_id.hex()} at height {block.height}, and you name another: ask "
             "people which one is your town's. To follow the other, begin in an empty folder"
         )
+    divided_after = memory.divided_after()
+    if divided_after is not None and block.height <= divided_after:
+        raise BadBeginning(
+            f"two chains were proved to this light client, which part after height {divided_after}, and you name height "
+            f"{block.height}, which both have: ask people which chain is your town's, and one of them for a fresh link"
+        )
     memory.forget()
     if not home.genesis.exists():
         write_atomically(home.genesis, genesis.raw)

@@ -79,9 +79,21 @@ class LightMemory:
         """Two chains were proved: a start is refused from now on."""
         write_atomically(self._divergence, json.dumps(shown, indent=2).encode() + b"\n", mode=PRIVATE_MODE)
 
+    def divided_after(self) -> int | None:
+        """The last height that two chains, which were proved to this client, have in common; None without such.
+
+        Raises MemoryDamaged.
+        """
+        try:
+            return int(json.loads(self._divergence.read_bytes())["common_height"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise MemoryDamaged(f"{self._divergence} is damaged ({error}); look at it, then move it away") from error
+
     def require_undivided(self) -> None:
         """Raises MemoryDamaged if two chains were proved to this client before."""
-        if self._divergence.exists():
+        if self.divided_after() is not None:
             raise MemoryDamaged(
                 f"two chains were proved to this client ({self._divergence} has both headers): ask people which one is "
                 "your town's, and begin again with a fresh link from one of them (allting light --trust LINK)"

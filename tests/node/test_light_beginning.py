@@ -14,8 +14,8 @@ from consensus.signing import public_key
 from node.config import Config, RpcConfig
 from node.invite import Invite, Terms
 from node.light.begin import Beginning, find_root
-from node.light.faults import BadBeginning, NoRoot
-from node.light.memory import BLOCKS_FILE, LightMemory
+from node.light.faults import BadBeginning, MemoryDamaged, NoRoot
+from node.light.memory import BLOCKS_FILE, DIVERGENCE_FILE, LightMemory
 from node.light.root import Root
 from node.trust_root import TrustRoot
 from tests.node.light_net import DirectSource, honest, proxy
@@ -158,3 +158,21 @@ async def test_a_link_that_contradicts_what_is_believed_is_no_beginning(tmp_path
         root = await begun(folder, honest(town), invite=invite(town, 5))
         assert root.trusted.height == 5
         assert not await trio.Path(folder / BLOCKS_FILE).exists()
+
+
+async def test_after_two_chains_only_a_root_that_decides_between_them_begins(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    """The old link, which a script gives again and again, does not."""
+    async with served(tmp_path) as town:
+        await town.height(6)
+        folder = tmp_path / "light"
+        await begun(folder, honest(town), invite=invite(town, 3))
+        LightMemory(folder).write_divergence({"common_height": 3})
+        with pytest.raises(BadBeginning, match="part after height 3"):
+            await begun(folder, honest(town), invite=invite(town, 3))
+        assert (await begun(folder, honest(town), invite=invite(town, 4))).trusted.height == 4
+        assert LightMemory(folder).divided_after() is None
+        await trio.Path(folder / DIVERGENCE_FILE).write_text("{")
+        with pytest.raises(MemoryDamaged, match="damaged"):
+            LightMemory(folder).require_undivided()
