@@ -133,7 +133,7 @@ def _keep(home: Home, genesis: GenesisFile, block: TrustRoot, memory: LightMemor
     if divided_after is not None and block.height <= divided_after:
         raise BadBeginning(
             f"two chains were proved to this light client, which part after height {divided_after}, and you name height "
-            f"{block.height}, which both have: ask people which chain is your town's, and one of them for a fresh link"
+            f"{block.height}, which both have: ask people which chain is your town's, and them for a fresh link"
         )
     memory.forget()
     if not home.genesis.exists():
