@@ -132,8 +132,8 @@ def _keep(home: Home, genesis: GenesisFile, block: TrustRoot, memory: LightMemor
     divided_after = memory.divided_after()
     if divided_after is not None and block.height <= divided_after:
         raise BadBeginning(
-            f"two chains were proved to this light client, which part after height {divided_after}, and you name height "
-            f"{block.height}, which both have: ask people which chain is your town's, and them for a fresh link"
+            f"two chains were proved to this client, which part after height {divided_after}; you name height "
+            f"{block.height}, which both have: ask people which chain is your town's, and for a fresh link of it"
         )
     memory.forget()
     if not home.genesis.exists():
