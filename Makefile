@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The pure folders: every branch, by their own tests.
 WHOLE := --cov-branch --cov-report=term:skip-covered --cov-fail-under=100
 
-.PHONY: attack devnet test lint types unit stories crashes lies jepsen mutants fuzz clean
+.PHONY: attack devnet test lint types unit stories crashes lies jepsen mutants fuzz drill clean
 
 devnet: .venv/installed
 	$(BIN)/allting devnet up
@@ -46,6 +46,10 @@ mutants: .venv/installed-work
 fuzz: .venv/installed-work
 	$(BIN)/pip install --quiet --editable ".[fuzz]"
 	$(BIN)/python -m tests.fuzz
+
+# Two minutes: two of four machines are gone for good, and an open ballot closes on the new chain.
+drill: .venv/installed-work
+	DRILL_BALLOT_S=120 $(BIN)/pytest -q tests/stories/test_quorum_lost.py
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

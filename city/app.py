@@ -8,8 +8,9 @@ from importlib.metadata import entry_points
 from typing import Any, cast
 
 from city.admission import check, check_nonce_for_pool
+from city.entries import show_entry
 from city.execution import BlockExecution, fee_policy
-from city.genesis import first_state
+from city.genesis import first_state, resumed_state
 from city.questions import Questions
 from city.register import Register
 from city.schema import describe_town, schema_hash
@@ -24,6 +25,7 @@ from consensus.application import (
     Admission,
     BlockInfo,
     Event,
+    Founder,
     Genesis,
     ProofTarget,
     QueryRefused,
@@ -80,6 +82,16 @@ class Town:
         return first_state(
             document, self.registry, self._forms, Nothing(), chain_id=chain_id, time_ms=time_ms, params=params
         )
+
+    def resume(
+        self, former: State, founders: Sequence[Founder], *, chain_id: str, time_ms: int, params: Params
+    ) -> Genesis:
+        """The first state of a chain that goes on from *former*, with *founders*. Raises ValueError saying why not."""
+        return resumed_state(self.registry, former, founders, chain_id=chain_id, time_ms=time_ms, params=params)
+
+    def entry_to_json(self, module: str, key: bytes, value: bytes | None) -> Any:
+        """An entry of the state for display, ``{"entry": "balances[ting1…]", "value": …}``; raw where it is unknown."""
+        return show_entry(self._declarations.get(module), self._forms, key, value)
 
     def admit(self, transaction: Transaction, state: State, *, time_ms: int, params: Params) -> Admission:
         """Raises Inadmissible unless a block at *time_ms* could hold *transaction*, now or when its nonce's turn comes.

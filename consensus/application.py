@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 from consensus.params import Params
-from consensus.shape import U63, Address, Anything, to_bytes
+from consensus.shape import U63, Address, Anything, PublicKey, Range, to_bytes
 from consensus.transaction import Message, Transaction
-from consensus.validators import Update, ValidatorSet
+from consensus.validators import POWER_TOTAL_MAX, Update, ValidatorSet
 
 Changes = Mapping[str, Mapping[bytes, bytes | None]]
 """Module name → key → new value; None deletes. Keys and values are raw bytes as the state tree stores them."""
@@ -160,6 +160,15 @@ class Genesis:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Founder:
+    """A validator of a chain that goes on from the state of a former one."""
+
+    public_key: PublicKey
+    power: Annotated[int, Range(1, POWER_TOTAL_MAX)]
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProofTarget:
     """The state entries on which a query's answer rests, so that a client can check it without trust."""
 
@@ -180,6 +189,17 @@ class Application(Protocol):
 
     def genesis(self, document: Mapping[str, Any], *, chain_id: str, time_ms: int, params: Params) -> Genesis:
         """The first state, from the genesis file's ``town`` table. Raises ValueError naming the offending key."""
+
+    def resume(
+        self, former: State, founders: Sequence[Founder], *, chain_id: str, time_ms: int, params: Params
+    ) -> Genesis:
+        """The first state of a chain that goes on from *former*, whole, with *founders* as its validators.
+
+        Raises ValueError where *former* is not a state that this application could have left behind.
+        """
+
+    def entry_to_json(self, module: str, key: bytes, value: bytes | None) -> Any:
+        """An entry of the state for display, ``{"entry": "balances[ting1…]", "value": …}``; raw where it is unknown."""
 
     def admit(self, transaction: Transaction, state: State, *, time_ms: int, params: Params) -> Admission:
         """Raises Inadmissible unless a block at *time_ms* could hold *transaction*, now or when its nonce's turn comes.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import structlog
 import trio
@@ -18,6 +19,7 @@ from consensus.codec import BadMessage
 from consensus.signing import sha256
 from node.consensus_driver import ConsensusDriver, Synced
 from node.consensus_gossip import ConsensusGossip
+from node.genesis_state import chunk_of
 from node.height import Candidate
 from node.mempool import Mempool
 from node.retention import BLOCKS
@@ -37,9 +39,11 @@ from node.sync_messages import (
     DecidedHeight,
     Genesis,
     NoHeight,
+    StateChunk,
     SyncMessage,
     WantGenesis,
     WantHeight,
+    WantStateChunk,
     from_wire,
     to_wire,
 )
@@ -88,13 +92,16 @@ class BlockSync:
         mempool: Mempool,
         driver: ConsensusDriver,
         gossip: ConsensusGossip,
+        genesis_state: Path | None = None,
     ) -> None:
+        """*genesis_state* is the file that newcomers need beside the genesis, if the chain goes on from a state."""
         self._chain_id = chain_id
         self._store = store
         self._mempool = mempool
         self._driver = driver
         self._gossip = gossip
         self._snapshots = SnapshotServer(store)
+        self._genesis_state = genesis_state
         self._sources: dict[bytes, _Source] = {}
         """By peer id."""
         self._received: dict[int, tuple[bytes, DecidedHeight]] = {}
@@ -121,6 +128,8 @@ class BlockSync:
                         await peer.send(CHANNEL.id, to_wire(self._answer(height)))
                     case WantGenesis():
                         await peer.send(CHANNEL.id, to_wire(Genesis(self._store.genesis_bytes())))
+                    case WantStateChunk(number):
+                        await peer.send(CHANNEL.id, to_wire(self._state_chunk(number)))
                     case DecidedHeight():
                         self._take(peer.id, source, message)
                     case NoHeight(height, earliest):
@@ -138,6 +147,10 @@ class BlockSync:
 
     def _not_here(self, question: SnapshotQuestion) -> NoHeight:
         return NoHeight(getattr(question, "height", 0), self._store.earliest[BLOCKS])
+
+    def _state_chunk(self, number: int) -> StateChunk:
+        found = None if self._genesis_state is None else chunk_of(self._genesis_state, number)
+        return StateChunk(number, found or b"")
 
     def _answer(self, height: int) -> SyncMessage:
         if not self._store.earliest[BLOCKS] <= height <= self._store.height:

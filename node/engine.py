@@ -28,6 +28,7 @@ from node.disk import DISK, Disk
 from node.execution import Executor
 from node.files import write_atomically
 from node.genesis import GenesisFile
+from node.genesis_state import first_state
 from node.heights import Heights
 from node.home import Home
 from node.mempool import Mempool, MempoolLimits
@@ -128,6 +129,7 @@ class Engine:
             mempool=self.mempool,
             driver=self.driver,
             gossip=self._gossip,
+            genesis_state=own.home.genesis_state,
         )
         self._transactions = TransactionGossip(self.mempool)
         self._pruner = Pruner(own.store, self.heights, own.config.store.retention())
@@ -216,8 +218,11 @@ class Engine:
         )
 
 
-def write_genesis(store: Store, genesis: GenesisFile, app: Application) -> None:
-    """The store holds this genesis. Raises NodeStopped if it holds another, or if this one can't begin a chain."""
+def write_genesis(store: Store, genesis: GenesisFile, app: Application, state_file: Path | None = None) -> None:
+    """The store holds this genesis, and the state in *state_file* if the genesis goes on from one.
+
+    Raises NodeStopped if the store holds another, or if this one can't begin a chain.
+    """
     if store.height >= 0:
         if store.genesis_bytes() != genesis.raw:
             raise NodeStopped(
@@ -226,7 +231,7 @@ def write_genesis(store: Store, genesis: GenesisFile, app: Application) -> None:
             )
         return
     try:
-        first = app.genesis(genesis.town, chain_id=genesis.chain_id, time_ms=genesis.time_ms, params=genesis.params)
+        first = first_state(genesis, app, state_file or Path("genesis.state"))
         chain = ChainState.genesis(
             chain_id=genesis.chain_id,
             genesis_hash=genesis.hash,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from consensus.params import CITY, TINY, BadParams, Params
+from consensus.application import Founder
+from consensus.params import CITY, TINY, VALIDATORS_MAX, BadParams, Params
 from consensus.signing import sha256
 from consensus.transaction import CHAIN_ID_LENGTH_MAX
+from consensus.validators import POWER_TOTAL_MAX
 from node.toml import BadToml, Document, to_toml, undotted
 
 GENESIS_BYTES_MAX = 16 * 2**20
@@ -22,11 +24,28 @@ PRESETS: Mapping[str, Params] = {"CITY": CITY, "TINY": TINY}
 
 _CHAIN_ID = re.compile(rf"[a-z0-9][a-z0-9-]{{0,{CHAIN_ID_LENGTH_MAX - 1}}}")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_TOP = ("chain_id", "time_ms", "application", "application_version", "modules", "params", "town")
+_TOP = ("chain_id", "time_ms", "application", "application_version", "modules", "params", "town", "state", "validators")
+_STATE = ("chain_id", "height", "app_hash", "chunks")
+_VALIDATOR = ("public_key", "power", "name")
+STATE_CHUNKS_MAX = 1_024
+"""Of about a mebibyte: all of it is read at once when the chain begins."""
 
 
 class BadGenesis(BadToml):
     """The genesis can't be used; names line and key, and says what is wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormerState:
+    """The state that a chain goes on from: that of a former chain, in a file of its own beside the genesis."""
+
+    chain_id: str
+    """Of the former chain."""
+    height: int
+    app_hash: bytes
+    """32 bytes: the former chain's header of that height commits to it."""
+    chunks: tuple[bytes, ...]
+    """SHA-256 of each chunk of the file, in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +63,10 @@ class GenesisFile:
     params: Params
     town: Mapping[str, Any]
     """The application's own table, as TOML gave it."""
+    state: FormerState | None = None
+    """What the chain goes on from; None: it begins with `town`."""
+    founders: tuple[Founder, ...] = ()
+    """The first validators of a chain that goes on from a state, which don't come from `town`."""
     raw: bytes = field(repr=False)
     """The file, byte for byte."""
     hash: bytes
@@ -70,6 +93,10 @@ class GenesisFile:
             raise document.fault(
                 ("chain_id",), f"1…{CHAIN_ID_LENGTH_MAX} lower-case letters, digits and dashes, no dash first"
             )
+        state = _former_state(document, reader.table("state")) if "state" in document.data else None
+        for key in ("town",) if state is not None else ("validators",):
+            if key in document.data:
+                raise document.fault((key,), "does not go with a state" if state else "goes only with a state")
         return cls(
             chain_id=chain_id,
             time_ms=reader.integer("time_ms", TIME_MS_MAX),
@@ -78,6 +105,8 @@ class GenesisFile:
             modules=_modules(document, reader.table("modules")),
             params=_params(document, reader.table("params")),
             town=reader.table("town", required=False),
+            state=state,
+            founders=() if state is None else _founders(document, document.data.get("validators")),
             raw=raw,
             hash=sha256(raw),
         )
@@ -159,6 +188,50 @@ def _modules(document: Document, table: dict[str, Any]) -> dict[str, int]:
     return dict(sorted(table.items()))
 
 
+def _former_state(document: Document, table: dict[str, Any]) -> FormerState:
+    for key in (*table, *_STATE):
+        if key not in _STATE:
+            raise document.fault(("state", key), f"unknown key; known here: {', '.join(_STATE)}")
+        if key not in table:
+            raise document.fault(("state", key), "is missing")
+    chunks = table["chunks"]
+    if not isinstance(chunks, list) or not 1 <= len(chunks) <= STATE_CHUNKS_MAX:
+        raise document.fault(("state", "chunks"), f"must be a list of 1…{STATE_CHUNKS_MAX} hashes")
+    if type(table["height"]) is not int or table["height"] < 1:
+        raise document.fault(("state", "height"), "must be a whole number from 1")
+    if type(table["chain_id"]) is not str or not _CHAIN_ID.fullmatch(table["chain_id"]):
+        raise document.fault(("state", "chain_id"), "must be the former chain's id")
+    return FormerState(
+        chain_id=table["chain_id"],
+        height=table["height"],
+        app_hash=_hash(document, ("state", "app_hash"), table["app_hash"]),
+        chunks=tuple(_hash(document, ("state", "chunks", i), chunk) for i, chunk in enumerate(chunks)),
+    )
+
+
+def _founders(document: Document, found: Any) -> tuple[Founder, ...]:
+    if not isinstance(found, list) or not 1 <= len(found) <= VALIDATORS_MAX:
+        raise document.fault(("validators",), f"1…{VALIDATORS_MAX} of them are needed: [[validators]]")
+    founders = []
+    for i, each in enumerate(found):
+        place = ("validators", i)
+        if not isinstance(each, dict) or not {"public_key", "power"} <= set(each) <= set(_VALIDATOR):
+            raise document.fault(place, "has public_key, power and perhaps name")
+        if type(each["power"]) is not int or not 1 <= each["power"] <= POWER_TOTAL_MAX:
+            raise document.fault((*place, "power"), f"must be a whole number in 1…{POWER_TOTAL_MAX}")
+        if type(each.get("name", "")) is not str:
+            raise document.fault((*place, "name"), "must be a text in quotes")
+        key = _hash(document, (*place, "public_key"), each["public_key"])
+        founders.append(Founder(public_key=key, power=each["power"], name=each.get("name", "")))
+    return tuple(founders)
+
+
+def _hash(document: Document, path: tuple[str | int, ...], value: Any) -> bytes:
+    if type(value) is not str or not re.fullmatch("[0-9a-f]{64}", value):
+        raise document.fault(path, "must be 64 lower-case hex digits")
+    return bytes.fromhex(value)
+
+
 def _params(document: Document, table: dict[str, Any]) -> Params:
     preset = table.get("preset", "CITY")
     if preset not in PRESETS:
@@ -175,6 +248,43 @@ def _params(document: Document, table: dict[str, Any]) -> Params:
     except BadParams as error:
         named = str(error).split(" ", 1)[0]
         raise document.fault(("params", named), f"these parameters can't work: {error}") from None
+
+
+def resumed_toml(
+    former: GenesisFile,
+    state: FormerState,
+    founders: Sequence[Founder],
+    *,
+    chain_id: str,
+    time_ms: int,
+    params: Params,
+) -> bytes:
+    """The genesis file of a chain that goes on from *state* of *former*'s chain; the same arguments, the same bytes.
+
+    Raises BadGenesis.
+    """
+    raw = to_toml(
+        {
+            "chain_id": chain_id,
+            "time_ms": time_ms,
+            "application": former.application,
+            "application_version": former.application_version,
+            "modules": dict(former.modules),
+            "params": {"preset": "CITY", **dataclasses.asdict(params)},
+            "state": {
+                "chain_id": state.chain_id,
+                "height": state.height,
+                "app_hash": state.app_hash.hex(),
+                "chunks": [chunk.hex() for chunk in state.chunks],
+            },
+            "validators": [
+                {"public_key": founder.public_key.hex(), "power": founder.power, "name": founder.name}
+                for founder in sorted(founders, key=lambda founder: founder.public_key)
+            ],
+        }
+    ).encode()
+    GenesisFile.parse(raw)
+    return raw
 
 
 def genesis_toml(

@@ -23,6 +23,11 @@ class Home:
         return self.path / "genesis.toml"
 
     @property
+    def genesis_state(self) -> Path:
+        """The state that the genesis goes on from, where it names one (`node.genesis_state`)."""
+        return self.path / "genesis.state"
+
+    @property
     def trust_root(self) -> Path:
         """The block that the invite link vouched for, on a node that joined by one (JSON)."""
         return self.path / "trust_root.json"

@@ -94,7 +94,7 @@ def open_belongings(
         # Before the genesis: a crash in between must leave a folder that still counts as fresh.
         signer = _open_signer(folder, genesis.chain_id, fresh=store.height < 0, disk=disk)
         try:
-            write_genesis(store, genesis, app)
+            write_genesis(store, genesis, app, folder.genesis_state)
             wal = Wal.open(folder.wal, disk=disk)
             try:
                 yield Belongings(

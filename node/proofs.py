@@ -27,6 +27,7 @@ from consensus.light import (
 from node.client import Client
 from node.files import write_atomically
 from node.genesis import GenesisFile
+from node.genesis_state import first_validators
 from node.home import Home
 from node.rpc import shapes
 from node.trust_root import TrustRoot, read_trust_root
@@ -83,14 +84,11 @@ class LightClient:
         if root is not None and root.height > 0:
             return self._invited(root)
         genesis = self._genesis
-        first = self._application.genesis(
-            genesis.town, chain_id=genesis.chain_id, time_ms=genesis.time_ms, params=genesis.params
-        )
         return TrustedGenesis.of(
             chain_id=genesis.chain_id,
             genesis_hash=genesis.hash,
             time_ms=genesis.time_ms,
-            validators=first.validators,
+            validators=first_validators(genesis, self._application),
         )
 
     def _invited(self, root: TrustRoot) -> TrustedBlock:

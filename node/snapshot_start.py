@@ -43,7 +43,7 @@ async def begin_with_snapshot(own: Belongings, app: Application, around: Surroun
         log.info("snapshot_not_used", why=str(group.exceptions[0]))
     if own.store.height < 0:
         await own.store.abandon_import()
-        write_genesis(own.store, own.genesis, app)
+        write_genesis(own.store, own.genesis, app, own.home.genesis_state)
 
 
 def _network(own: Belongings, around: Surroundings, sources: Sources) -> Network:

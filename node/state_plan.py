@@ -100,7 +100,7 @@ class StateTrees:
             items = changes[module]
             assert all(len(key) <= STATE_KEY_BYTES_MAX for key in items), f"module {module} has too long a key"
             update = update_tree(
-                references.get(module, b""), items.items(), height=height, read_node=self._reader(module)
+                references.get(module, b""), items.items(), height=height, read_node=self.reader(module)
             )
             references[module] = update.root
             updates[module] = update
@@ -157,14 +157,14 @@ class StateTrees:
         """
         reference = self.references(height)[module]
         value = StoredState(self._environment, self._horizon, height).get(module, key)
-        proof = prove(reference, key, self._reader(module))
+        proof = prove(reference, key, self.reader(module))
         if not verify(hash_of(reference), key, value, proof):
             raise self._damaged(module)
         return value, proof
 
     def walk(self, module: str, path: bytes, height: int) -> Subtree:
         """What lies at *path* in *module*'s tree of *height*. Raises StateGone, KeyError (there was no such module)."""
-        read_node = self._reader(module)
+        read_node = self.reader(module)
         reference = reference_at(self.references(height)[module], path, read_node)
         return Subtree(module, height, path, reference, read_node)
 
@@ -188,7 +188,8 @@ class StateTrees:
             f"Check the disk, then restore a backup, or move the folder away: the node catches up from its peers"
         )
 
-    def _reader(self, module: str) -> ReadNode:
+    def reader(self, module: str) -> ReadNode:
+        """Reads nodes of *module*'s trees, by height and path."""
         space = _space(module)
         cache = self._cache
         environment = self._environment

@@ -405,6 +405,11 @@ class Store:
         height = self.height if height is None else height
         return StoredState(self._environment, self._horizon, height, self._latest_values)
 
+    @property
+    def trees(self) -> StateTrees:
+        """The state trees, for whoever compares them with others."""
+        return self._trees
+
     def plan(self, changes: Changes, height: int) -> TreePlan:
         """What *changes* in block *height*, the next one, would make of the state trees. Writes nothing."""
         return self._trees.plan(changes, height)

@@ -7,10 +7,11 @@ from typing import Annotated, TypeAlias
 
 from consensus.block import Block, Commit
 from consensus.params import TRANSACTIONS_MAX
-from consensus.shape import Count, Size
+from consensus.shape import Count, Range, Size
 from consensus.tags import TagTable
 from consensus.vote import Height
 from node import snapshot_messages
+from node.genesis import STATE_CHUNKS_MAX
 from node.snapshot_messages import SnapshotAnswer, SnapshotQuestion
 from p2p.channel import Channel
 
@@ -66,11 +67,36 @@ class Genesis:
     file: Annotated[bytes, Size(1, GENESIS_BYTES_MAX)]
 
 
+@dataclass(frozen=True, slots=True)
+class WantStateChunk:
+    """Please send this chunk, from 0, of the state that the genesis goes on from."""
+
+    number: Annotated[int, Range(0, STATE_CHUNKS_MAX - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class StateChunk:
+    """A chunk of that state, whose hash stands in the genesis; empty where there is none."""
+
+    number: Annotated[int, Range(0, STATE_CHUNKS_MAX - 1)]
+    data: Annotated[bytes, Size(0, MESSAGE_BYTES_MAX)]
+
+
 SyncMessage: TypeAlias = (
-    WantHeight | DecidedHeight | NoHeight | WantGenesis | Genesis | SnapshotQuestion | SnapshotAnswer
+    WantHeight
+    | DecidedHeight
+    | NoHeight
+    | WantGenesis
+    | Genesis
+    | WantStateChunk
+    | StateChunk
+    | SnapshotQuestion
+    | SnapshotAnswer
 )
 
-_TABLE = TagTable(WantHeight, DecidedHeight, NoHeight, WantGenesis, Genesis, *snapshot_messages.KINDS)
+_TABLE = TagTable(
+    WantHeight, DecidedHeight, NoHeight, WantGenesis, Genesis, WantStateChunk, StateChunk, *snapshot_messages.KINDS
+)
 
 
 def to_wire(message: SyncMessage) -> bytes:

@@ -9,6 +9,7 @@ from city.sdk import (
     Address,
     Cell,
     Context,
+    Founder,
     Length,
     Limit,
     Module,
@@ -22,9 +23,11 @@ from city.sdk import (
     event,
     genesis,
     invariant,
+    key_address,
     message,
     query,
     replace,
+    resume,
     scheduled,
 )
 
@@ -225,6 +228,27 @@ class Validators(Module):
                 member.public_key, Member(power=member.power, operator=member.operator, name=member.name)
             )
             ctx.update_validator(member.public_key, member.power)
+
+    @resume
+    def found_again(self, ctx: Context, *, founders: tuple[Founder, ...]) -> None:
+        """The validators are *founders*, and nobody else; what was decided for the former set is void.
+
+        Whoever was a validator or had applied keeps operator and name; behind any other stands the account of its key.
+        """
+        former = dict(self.members.page().rows)
+        for key in former:
+            self.members.remove(key)
+        for number, _ in self.changes.page().rows:
+            self.changes.remove(number)
+        for founder in founders:
+            key = founder.public_key
+            known = former.get(key) or self.candidates.get(key)
+            if key in self.candidates:
+                self.candidates.remove(key)
+            operator = key_address(key) if known is None else known.operator
+            name = founder.name or ("" if known is None else known.name)
+            self.members.insert(key, Member(power=founder.power, operator=operator, name=name))
+            ctx.update_validator(key, founder.power)
 
     @invariant
     def no_candidate_is_a_member(self) -> bool:

@@ -1,6 +1,6 @@
 """How a module is declared. A module file imports everything from here (`city/README.md` says how to write one)."""
 
-from city.sdk.context import TREASURY, Context, module_address
+from city.sdk.context import TREASURY, Context, key_address, module_address
 from city.sdk.declare import (
     Param,
     Uses,
@@ -10,6 +10,7 @@ from city.sdk.declare import (
     message,
     migration,
     query,
+    resume,
     scheduled,
     shared,
 )
@@ -38,7 +39,7 @@ from city.sdk.types import (
     event,
     replace,
 )
-from consensus.application import Inadmissible
+from consensus.application import Founder, Inadmissible
 from consensus.shape import U63
 from consensus.signing import sha256
 from consensus.transaction import Message
@@ -59,6 +60,7 @@ __all__ = [
     "Context",
     "Count",
     "FeePolicy",
+    "Founder",
     "Hash",
     "Inadmissible",
     "Index",
@@ -85,11 +87,13 @@ __all__ = [
     "event",
     "genesis",
     "invariant",
+    "key_address",
     "message",
     "migration",
     "module_address",
     "query",
     "replace",
+    "resume",
     "scheduled",
     "sha256",
     "shared",

@@ -34,6 +34,7 @@ class Role(enum.Enum):
     MIGRATION = "migration"
     END_OF_BLOCK = "end of block"
     GENESIS = "genesis"
+    RESUME = "resume"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,14 @@ def invariant(function: F) -> F:
 def genesis(function: F) -> F:
     """Declares how the module's table of the genesis file becomes its first state: keyword arguments are the keys."""
     return _marked(function, Mark(Role.GENESIS))
+
+
+def resume(function: F) -> F:
+    """Declares what becomes of the module's rows when a new chain goes on from them with other validators.
+
+    It takes ``founders: tuple[Founder, ...]``, the new set. Rows of modules that declare nothing stay as they are.
+    """
+    return _marked(function, Mark(Role.RESUME))
 
 
 def migration(*, to: int) -> Callable[[F], F]:
@@ -146,6 +155,7 @@ __all__ = [
     "message",
     "migration",
     "query",
+    "resume",
     "scheduled",
     "shared",
 ]

@@ -67,6 +67,7 @@ class Declaration:
     migrations: dict[int, str] = field(default_factory=dict)
     end_of_block: Handler | None = None
     genesis: Handler | None = None
+    resume: Handler | None = None
     tables: dict[str, Table[Any, Any]] = field(default_factory=dict)
     indexes: dict[str, Index[Any, Any, Any]] = field(default_factory=dict)
     cells: dict[str, Cell[Any]] = field(default_factory=dict)
@@ -190,6 +191,8 @@ def _declare_function(declared: Declaration, name: str, function: Callable[..., 
             declared.scheduled[name] = handler
         case Role.END_OF_BLOCK:
             declared.end_of_block = handler
+        case Role.RESUME:
+            declared.resume = handler
         case _:
             declared.genesis = handler
 

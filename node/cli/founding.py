@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from dataclasses import replace
 from importlib.metadata import entry_points
+from pathlib import Path
 
 from consensus.address import to_text
 from node.applications import MODULE_GROUP
@@ -12,14 +13,18 @@ from node.cli.place import Place
 from node.cli.screen import Mistake
 from node.cli.transactions import VOUCHER
 from node.config import Config, split_host_port
-from node.files import write_atomically
-from node.genesis import genesis_toml
+from node.disk import DISK
+from node.files import PUBLIC_MODE, write_atomically
+from node.genesis import GenesisFile, genesis_toml
+from node.genesis_state import read_state
+from node.home import Home
 from node.invite import Invite
 from node.keys import KeyFile
 from node.trust_root import TrustRoot
 
 POWER = 10
 TREASURY_COINS = 1_000_000
+COPY_BYTES = 2**20
 
 
 def refuse_taken(place: Place) -> None:
@@ -50,6 +55,62 @@ def furnish(
         if invite.terms.voucher is not None:
             KeyFile.create("account", seed=invite.terms.voucher).write(place.accounts / f"{VOUCHER}.json")
     (config or default_config(moniker)).write(home.config)
+
+
+def furnish_from_file(
+    place: Place,
+    genesis: GenesisFile,
+    state: Path | None,
+    *,
+    moniker: str,
+    peers: tuple[str, ...],
+    old: Path | None,
+) -> None:
+    """The home holds all that a start with *genesis*, and the *state* that it goes on from, needs.
+
+    Keys that are in the home already stay. From the home *old* come keys and settings; the last-sign state does not:
+    it belongs to the old chain, whose id is in all that was signed. Raises BadGenesis, BadConfig, Mistake.
+    """
+    home = place.home
+    if state is not None:
+        assert genesis.state is not None, "the genesis names the state"
+        read_state(state, genesis.state)
+    if old is not None:
+        _take_keys(Home(old), home)
+    settings = default_config(moniker) if old is None else Config.load(Home(old).config)
+    wanted = settings.p2p.persistent_peers + tuple(peer for peer in peers if peer not in settings.p2p.persistent_peers)
+    settings = Config.parse(replace(settings, p2p=replace(settings.p2p, persistent_peers=wanted)).render())
+    for key, kind in ((home.node_key, "node"), (home.validator_key, "validator")):
+        if not key.exists():
+            KeyFile.create(kind).write(key)
+    if state is not None:
+        _copy(state, home.genesis_state)
+    write_atomically(home.genesis, genesis.raw)
+    settings.write(home.config)
+
+
+def _take_keys(old: Home, home: Home) -> None:
+    """The keys of node, validator and accounts of *old* are in *home* too."""
+    if not old.config.exists():
+        raise Mistake(f"there is no node in {old.path}, from which keys and settings could come")
+    folder = old.node_key.parent
+    for path in sorted(folder.rglob("*.json")):
+        target = home.node_key.parent / path.relative_to(folder)
+        if not target.exists():
+            KeyFile.load(path).write(target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """*target* holds what *source* does, durably."""
+    beside = target.with_name(target.name + ".new")
+    with source.open("rb") as read, DISK.create(beside, mode=PUBLIC_MODE) as file:
+        at = 0
+        while data := read.read(COPY_BYTES):
+            file.write(data, at)
+            at += len(data)
+        file.sync()
+    DISK.replace(beside, target)
+    DISK.sync_folder(target.parent)
 
 
 def default_config(moniker: str) -> Config:

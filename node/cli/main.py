@@ -13,10 +13,11 @@ from consensus.application import QueryRefused
 from node.admin import AdminRefused, NotRunning
 from node.applications import ApplicationMissing
 from node.backup import BadBackup
-from node.cli import care, keys, light, mempool, node_commands, peers, queries, transactions
+from node.cli import care, debug, keys, light, mempool, node_commands, peers, queries, succession, transactions
 from node.cli.screen import FAILED, USER_MISTAKE, ListedGroup, Mistake, die
 from node.client import RpcFailed, Unreachable
 from node.disk import DiskFailed
+from node.export import CannotExport
 from node.invite import BadInvite
 from node.keys import KeyFault
 from node.light.faults import BadBeginning, BadSource, MemoryDamaged, NoRoot
@@ -37,6 +38,7 @@ MISTAKES: dict[type[Exception], str] = {
     NotRunning: "cli.not_running",
     BadTrustRoot: "cli.bad_file",
     BadBackup: "cli.bad_file",
+    CannotExport: "cli.export",
     StoreInUse: "node.in_use",
     MemoryDamaged: "cli.bad_file",
     BadSource: "cli.bad_url",
@@ -81,6 +83,8 @@ def allting() -> None:
 _OWN = (
     *node_commands.COMMANDS,
     *care.COMMANDS,
+    *succession.COMMANDS,
+    *debug.COMMANDS,
     peers.peers,
     mempool.mempool,
     keys.keys,

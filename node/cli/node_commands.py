@@ -20,6 +20,7 @@ from node.cli.place import Place, home_option, new_home_option, place_options
 from node.cli.screen import Failed, Mistake, Screen, json_option
 from node.cli.transactions import Sending, send
 from node.genesis import PRESETS, BadGenesis, GenesisFile
+from node.genesis_state import first_state
 from node.invite import Invite
 from node.keys import KeyFile, new_seed
 
@@ -36,6 +37,15 @@ def now_ms() -> int:
 @click.option("--moniker", default=lambda: platform.node()[:60] or "node", help="The name that peers see.")
 @click.option("--preset", type=click.Choice(sorted(PRESETS)), default="CITY", show_default=True)
 @click.option("--genesis", "genesis_file", type=click.Path(path_type=Path, dir_okay=False), help="Use this genesis.")
+@click.option(
+    "--from",
+    "old",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="With --genesis: take keys and settings from this home, whose node has stopped for good.",
+)
+@click.option(
+    "--peer", "peers", multiple=True, metavar="ID@HOST:PORT", help="A peer to stay connected with; repeatable."
+)
 @click.option("--operator", default="operator", show_default=True, help="Name of the first person's account.")
 @click.option("--coins", type=click.IntRange(0), default=1_000_000, show_default=True, help="Of the first person.")
 @json_option
@@ -45,6 +55,8 @@ def init(
     moniker: str,
     preset: str,
     genesis_file: Path | None,
+    old: Path | None,
+    peers: tuple[str, ...],
     operator: str,
     coins: int,
     place: Place,
@@ -55,12 +67,15 @@ def init(
     if genesis_file is not None:
         genesis = GenesisFile.load(genesis_file)
         application_for(genesis)
-        founding.furnish(place, moniker=moniker, genesis=genesis.raw, validator=KeyFile.create("validator"))
+        state = genesis_file.with_name("genesis.state") if genesis.state is not None else None
+        founding.furnish_from_file(place, genesis, state, moniker=moniker, peers=peers, old=old)
         screen.show(
             {"home": str(place.path), "chain_id": genesis.chain_id},
             [f"{place.path} is ready for {genesis.chain_id}; next: allting start --home {place.path}"],
         )
         return
+    if old is not None or peers:
+        raise Mistake("--from and --peer go with --genesis: a chain of one's own has neither")
     chain = chain_id or f"ting-{moniker.lower()}-1"
     account = KeyFile.create("account")
     validator = KeyFile.create("validator")
@@ -129,6 +144,10 @@ def join(link: str, moniker: str, p2p_listen: str | None, rpc_listen: str | None
         founding.refuse_taken(place)
         genesis = _fetched(invite, screen)
         config = founding.config(moniker=moniker, invite=invite, p2p_listen=p2p_listen, rpc_listen=rpc_listen)
+        if genesis.state is not None:
+            from node.cli import running
+
+            running.fetch_state(invite.terms, genesis.state.chunks, place.home.genesis_state, screen)
         founding.furnish(
             place,
             moniker=moniker,
@@ -228,9 +247,9 @@ def validate_genesis(file: Path | None, place: Place, screen: Screen) -> None:
     genesis = GenesisFile.load(file or place.home.genesis)
     application = application_for(genesis)
     try:
-        first = application.genesis(
-            genesis.town, chain_id=genesis.chain_id, time_ms=genesis.time_ms, params=genesis.params
-        )
+        first = first_state(genesis, application, (file or place.home.genesis).with_name("genesis.state"))
+    except BadGenesis:
+        raise
     except ValueError as error:
         raise BadGenesis(f"{file or place.home.genesis}: {error}") from error
     shown = {
@@ -257,10 +276,14 @@ def node_id(place: Place, screen: Screen) -> None:
 
 
 @node_group.command("validator")
+@click.option("--new", "is_new", is_flag=True, help="Make the key first, in a home that is to be made yet.")
 @json_option
 @home_option
-def node_validator(place: Place, screen: Screen) -> None:
+def node_validator(is_new: bool, place: Place, screen: Screen) -> None:
     """Print the public key with which this node votes, if it is made a validator."""
+    if is_new:
+        founding.refuse_taken(place)
+        KeyFile.create("validator").write(place.home.validator_key)
     key = KeyFile.load(place.home.validator_key, kind="validator")
     shown = {"public_key": key.public_key.hex(), "address": to_text(key.address)}
     screen.show(shown, [f"{name}: {value}" for name, value in shown.items()])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,10 +10,12 @@ import trio
 
 from consensus.application import EngineFault
 from node import log as node_log
-from node.cli.screen import Failed
-from node.disk import DiskFailed
+from node.cli.screen import Failed, Screen
+from node.disk import DISK, DiskFailed
+from node.files import PUBLIC_MODE
 from node.invite import Terms
 from node.joining import NobodyAnswered, fetch_genesis
+from node.joining import fetch_state as fetch_genesis_state
 from node.node import run_node
 from node.rpc.connections import PortInUse
 from node.signer import SignerStateDamaged, SignerStateMissing
@@ -56,6 +58,40 @@ def fetch(terms: Terms) -> bytes:
     try:
         return trio.run(ask)
     except Exception as error:
+        raise _said(error) from error
+
+
+def fetch_state(terms: Terms, chunks: Sequence[bytes], path: Path, screen: Screen) -> None:
+    """*path* holds the state that the genesis goes on from, from the peers that *terms* name. Raises Failed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".new")
+    node_log.configure(level="error")
+    try:
+        with DISK.create(beside, mode=PUBLIC_MODE) as file:
+            at = 0
+
+            def write(chunk: bytes) -> None:
+                nonlocal at
+                data = len(chunk).to_bytes(4, "big") + chunk
+                file.write(data, at)
+                at += len(data)
+
+            trio.run(
+                partial(
+                    fetch_genesis_state,
+                    chunks,
+                    write,
+                    chain_id=terms.chain_id,
+                    genesis_hash=terms.genesis_hash,
+                    peers=terms.peers,
+                    tell=screen.steps("fetching the state, chunks"),
+                )
+            )
+            file.sync()
+        DISK.replace(beside, path)
+        DISK.sync_folder(path.parent)
+    except Exception as error:
+        beside.unlink(missing_ok=True)
         raise _said(error) from error
 
 

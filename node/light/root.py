@@ -12,6 +12,7 @@ from consensus.block import Header
 from consensus.codec import BadMessage
 from consensus.light import BadLightBlock, Trusted, TrustedBlock, TrustedGenesis
 from node.genesis import BadGenesis, GenesisFile
+from node.genesis_state import first_validators
 from node.light.answers import header_in, headers_in, offer_in, part, sent
 from node.light.faults import NoRoot
 from node.light.source import Source, SourceGone, SourceRefused
@@ -32,9 +33,11 @@ class Root:
 
 def genesis_root(genesis: GenesisFile, app: Application) -> TrustedGenesis:
     """The genesis file itself, believed as it is."""
-    first = app.genesis(genesis.town, chain_id=genesis.chain_id, time_ms=genesis.time_ms, params=genesis.params)
     return TrustedGenesis.of(
-        chain_id=genesis.chain_id, genesis_hash=genesis.hash, time_ms=genesis.time_ms, validators=first.validators
+        chain_id=genesis.chain_id,
+        genesis_hash=genesis.hash,
+        time_ms=genesis.time_ms,
+        validators=first_validators(genesis, app),
     )
 
 

@@ -11,6 +11,7 @@ from consensus.application import (
     BlockInfo,
     Event,
     Execution,
+    Founder,
     Genesis,
     Inadmissible,
     ProofTarget,
@@ -54,6 +55,14 @@ class FakeTown:
 
     def __init__(self) -> None:
         self.admissions = 0
+
+    def resume(
+        self, former: State, founders: Sequence[Founder], *, chain_id: str, time_ms: int, params: Params
+    ) -> Genesis:
+        raise ValueError("this town goes on from nothing")
+
+    def entry_to_json(self, module: str, key: bytes, value: bytes | None) -> Any:
+        return {"entry": key.hex(), "value": None if value is None else value.hex()}
 
     def admit(self, transaction: Transaction, state: State, *, time_ms: int, params: Params) -> Admission:
         self.admissions += 1

@@ -12,6 +12,7 @@ from consensus.application import (
     BlockOutcome,
     Changes,
     Event,
+    Founder,
     Genesis,
     Inadmissible,
     ProofTarget,
@@ -37,6 +38,14 @@ class RegisterTown:
     def genesis(self, document: Mapping[str, Any], *, chain_id: str, time_ms: int, params: Params) -> Genesis:
         members = [Update(bytes.fromhex(member["public_key"]), member["power"]) for member in document["members"]]
         return Genesis(changes={"accounts": {}, "register": {}}, validators=tuple(members))
+
+    def resume(
+        self, former: State, founders: Sequence[Founder], *, chain_id: str, time_ms: int, params: Params
+    ) -> Genesis:
+        raise ValueError("this town goes on from nothing")
+
+    def entry_to_json(self, module: str, key: bytes, value: bytes | None) -> Any:
+        return {"entry": key.hex(), "value": None if value is None else value.hex()}
 
     def admit(self, transaction: Transaction, state: State, *, time_ms: int, params: Params) -> Admission:
         sender = transaction.body.sender

@@ -79,6 +79,7 @@ class Served:
     app: Application
     services: Services
     server: RpcServer
+    links: MemoryNetwork
 
     async def call(self, name: str, **params: Any) -> Any:
         """The result of one method. Raises RpcError."""
@@ -193,12 +194,13 @@ async def served(folder: Path, *, start_ms: int = START_MS, **rpc: Any) -> Async
             signer=Signer.create(VALIDATOR, home.last_sign, CHAIN_ID),
             trust_root=None,
         )
-        around = Surroundings(MemoryNetwork().transport("node"), now_ms, random.Random(1))
+        links = MemoryNetwork()
+        around = Surroundings(links.transport("node"), now_ms, random.Random(1))
         engine = Engine(own, app, around)
         services = _services(own, app, engine, now_ms)
         async with trio.open_nursery() as nursery:
             await nursery.start(engine.run)
-            yield Served(folder, engine, app, services, RpcServer(services))
+            yield Served(folder, engine, app, services, RpcServer(services), links)
             nursery.cancel_scope.cancel()
     finally:
         store.close()

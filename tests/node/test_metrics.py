@@ -33,6 +33,12 @@ async def test_a_scrape_shows_chain_pool_peers_and_process(
         _, body = await town.http("GET", "/metrics")
         shown = samples(body)
         assert shown["allting_consensus_height"] == town.services.store.height
+        assert shown["allting_store_table_rows{table=headers}"] == town.services.store.height
+        assert 0 < shown["allting_store_table_bytes{table=values}"] < shown["allting_store_used_bytes"]
+        assert (
+            shown["allting_store_earliest_height{part=blocks}"],
+            shown["allting_store_earliest_height{part=states}"],
+        ) == (1, 0)
         assert shown["allting_consensus_validators_power"] == shown["allting_consensus_validator_power"] == 10
         assert shown["allting_mempool_transactions"] == 1
         assert shown["allting_mempool_accepted_total"] == 2
