@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
-from consensus.signing import sha256
 from node.state_nodes import INNER_BYTES, WIDTH, hash_of
 from node.state_tree import ReadNode
 from node.store import Store
@@ -53,20 +53,19 @@ def compare(left: Side, right: Side, *, entries_max: int = 100) -> list[ModuleDi
         ours, theirs = left_roots.get(module), right_roots.get(module)
         if ours is not None and theirs is not None and hash_of(ours) == hash_of(theirs):
             continue
-        hashes = set()
         readers = left.store.trees.reader(module), right.store.trees.reader(module)
-        for key_hash in _differing(ours or b"", theirs or b"", *readers, b""):
-            hashes.add(key_hash)
-            if len(hashes) >= ENTRIES_MAX:
-                break
-        entries = _entries(module, hashes, left, right)
+        differing = list(islice(_differing(ours or b"", theirs or b"", *readers, b""), ENTRIES_MAX))
+        entries = [_entry(module, key_hash, is_left, left, right) for key_hash, is_left in differing]
+        entries.sort(key=lambda entry: entry.key)
         roots = [b"" if each is None else hash_of(each) for each in (ours, theirs)]
-        found.append(ModuleDifference(module, roots[0], roots[1], tuple(entries[:entries_max]), len(hashes)))
+        found.append(ModuleDifference(module, roots[0], roots[1], tuple(entries[:entries_max]), len(entries)))
     return found
 
 
-def _differing(left: bytes, right: bytes, read_left: ReadNode, read_right: ReadNode, path: bytes) -> Iterator[bytes]:
-    """Hashes of the keys that differ in the subtrees behind two references at *path*."""
+def _differing(
+    left: bytes, right: bytes, read_left: ReadNode, read_right: ReadNode, path: bytes
+) -> Iterator[tuple[bytes, bool]]:
+    """Hashes of the keys that differ in the subtrees behind two references at *path*; whether the left one has each."""
     if hash_of(left) == hash_of(right):
         return
     if len(left) == len(right) == INNER_BYTES:
@@ -78,7 +77,7 @@ def _differing(left: bytes, right: bytes, read_left: ReadNode, read_right: ReadN
     ours_here, theirs_here = dict(_leaves(left, read_left, path)), dict(_leaves(right, read_right, path))
     for key_hash in sorted({*ours_here, *theirs_here}):
         if ours_here.get(key_hash) != theirs_here.get(key_hash):
-            yield key_hash
+            yield key_hash, key_hash in ours_here
 
 
 def _leaves(reference: bytes, read_node: ReadNode, path: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -91,12 +90,8 @@ def _leaves(reference: bytes, read_node: ReadNode, path: bytes) -> Iterator[tupl
         yield reference[:32], reference[32:64]
 
 
-def _entries(module: str, hashes: set[bytes], left: Side, right: Side) -> list[Difference]:
-    """The entries behind *hashes*. The tree holds no keys, so the keys of this one module are hashed, side by side."""
-    keys = set()
-    for side in (left, right):
-        for key, _ in side.store.state(side.height).scan(module, b"", None):
-            if sha256(key) in hashes:
-                keys.add(key)
-    states = left.store.state(left.height), right.store.state(right.height)
-    return [Difference(key, states[0].get(module, key), states[1].get(module, key)) for key in sorted(keys)]
+def _entry(module: str, key_hash: bytes, is_left: bool, left: Side, right: Side) -> Difference:
+    """The entry behind *key_hash*, of which a side that has it knows the key."""
+    key = (left if is_left else right).store.trees.key_of(module, key_hash)
+    values = [side.store.state(side.height).get(module, key) for side in (left, right)]
+    return Difference(key, values[0], values[1])

@@ -15,11 +15,11 @@ import lmdb
 from consensus.application import STATE_KEY_BYTES_MAX, Changes
 from consensus.block import ModuleRoot
 from consensus.codec import decode, encode
-from consensus.jellyfish import TreeProof, application_hash, root_of, verify
+from consensus.jellyfish import TreeProof, application_hash, hashed_leaf, verify
 from consensus.shape import MESSAGE_BYTES_MAX
 from consensus.signing import sha256
 from node.state import KEYS, VALUES, StateHorizon, StoredState, key_row, write_values
-from node.state_nodes import WIDTH, Node, decode_node, encode_node, hash_of, hashed
+from node.state_nodes import INNER_BYTES, WIDTH, Node, decode_node, encode_node, hash_of, hashed
 from node.state_tree import ReadNode, TreeUpdate, leaves_below, prove, reference_at, update_tree
 from node.store_environment import Environment, StoreFailed
 
@@ -176,11 +176,37 @@ class StateTrees:
         return key
 
     def check(self, height: int) -> None:
-        """Every value of the state of *height* matches the state tree; reads all. Raises StateGone, StoreFailed."""
+        """Every value of the state of *height* matches the state tree, and there is no other.
+
+        Reads all of it, and holds a way down the tree at a time. Raises StateGone, StoreFailed.
+        """
         state = StoredState(self._environment, self._horizon, height)
         for module, reference in self.references(height).items():
-            if root_of(dict(state.scan(module, b"", None))) != hash_of(reference):
+            leaves = 0
+            for key_hash, value_hash in self._checked_leaves(module, reference, b""):
+                value = state.get(module, self.key_of(module, key_hash))
+                if value is None or sha256(value) != value_hash:
+                    raise self._damaged(module)
+                leaves += 1
+            if sum(1 for _ in state.scan(module, b"", None)) != leaves:
                 raise self._damaged(module)
+
+    def _checked_leaves(self, module: str, reference: bytes, path: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Key hash and value hash of each entry behind *reference*, every hash on the way computed again."""
+        if len(reference) == INNER_BYTES:
+            data = self._environment.get(NODES, _space(module) + reference[:8] + path)
+            try:
+                node = hashed(decode_node(data or b""))
+            except AssertionError as error:
+                raise self._damaged(module) from error
+            if hash_of(node[1]) != hash_of(reference):
+                raise self._damaged(module)
+            for place in range(WIDTH):
+                yield from self._checked_leaves(module, node[WIDTH + place] or b"", path + bytes((place,)))
+        elif reference:
+            if hashed_leaf(reference[:32], reference[32:64]) != reference[64:]:
+                raise self._damaged(module)
+            yield reference[:32], reference[32:64]
 
     def _damaged(self, module: str) -> StoreFailed:
         return StoreFailed(

@@ -269,6 +269,31 @@ def test_a_value_that_the_disk_changed_is_not_served_with_a_proof(store: Store) 
         store.check_state()
 
 
+@pytest.mark.parametrize("damage", ["a node", "a node cut short", "a node gone", "a value gone", "a value too many"])
+def test_whatever_the_disk_changed_of_a_state_is_found(store: Store, damage: str) -> None:
+    environment = store._environment
+
+    def change(transaction: lmdb.Transaction[bytes]) -> Iterator[None]:
+        table = environment.table("nodes" if "node" in damage else "values")
+        cursor = transaction.cursor(table)
+        assert cursor.set_range(b"coin\x00" if "node" in damage else b"coin\x00t\x00\xff0001")
+        key, row = cursor.item()
+        match damage:
+            case "a node":
+                transaction.put(key, row[:-1] + bytes([row[-1] ^ 1]), db=table)
+            case "a node cut short":
+                transaction.put(key, row[:-1], db=table)
+            case "a value too many":
+                transaction.put(key.replace(b"0001", b"0001x"), row, db=table)
+            case _:
+                transaction.delete(key, db=table)
+        yield
+
+    environment.write_inline(change)
+    with pytest.raises(StoreFailed, match="module coin does not match"):
+        store.check_state()
+
+
 def test_a_sound_state_is_found_sound_at_every_kept_height(store: Store) -> None:
     store.commit_inline(decide(store, {"coin": {b"t\x000001": None, b"new": b"1"}}))
     store.check_state()
