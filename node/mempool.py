@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import trio
 
-from consensus.application import Admission, Application, Inadmissible, State
+from consensus.application import Application, Inadmissible, State
 from consensus.chain import ChainState
 from consensus.codec import BadMessage
 from consensus.signing import sha256
@@ -17,7 +16,9 @@ from consensus.transaction import Transaction
 from node.mempool_bodies import VerifiedBodies
 from node.mempool_gate import Gate, signatures_hold
 from node.mempool_memory import ArrivalLog, Counters, Recent, Refusals
+from node.mempool_outcome import Outcome, Screened, waits
 from node.mempool_room import Entry, MempoolLimits, NoRoom, WaitingRoom
+from node.mempool_turns import Turns
 from node.verifier import Verifier
 
 __all__ = ["Mempool", "MempoolLimits", "Outcome"]
@@ -34,28 +35,11 @@ COMMITTED_REMEMBERED_MAX = 50_000
 REFUSALS_REMEMBERED_MAX = 10_000
 VERIFIED_BODIES_BYTES_MAX = 32 * 2**20
 ARRIVALS_REMEMBERED_MAX = 40_000
-
-
-class Outcome(NamedTuple):
-    """What became of submitted bytes."""
-
-    id: bytes | None
-    """None where the bytes are no transaction."""
-    code: str
-    """Empty if it waits in the pool; else ``tx.<what>``, ``bad_message.<what>`` or a code of the application."""
-    text: str
-
-
-@dataclass(slots=True, eq=False)
-class _Screened:
-    """A transaction that passed what is cheap; its signatures are being verified."""
-
-    transaction: Transaction
-    admission: Admission
-    generation: int
-    outcome: Outcome | None = None
-    done: trio.Event | None = None
-    """Made by the first who brings the same bytes meanwhile."""
+ANONYMOUS_PER_SECOND, ANONYMOUS_BURST = 20.0, 20
+"""Transactions without a sender that are checked: a ring signature among a hundred takes about 10 ms, so a fifth of a
+core at most, and a tenth of what the blocks of a busy town could hold."""
+ANONYMOUS_WAITING_MAX = 16
+"""Of one peer, and of our clients together."""
 
 
 class Mempool:
@@ -69,9 +53,12 @@ class Mempool:
         self._gate = Gate(app, limits, now_ms)
         self._room = WaitingRoom(limits)
         self._sequence = 0
-        self._screening: dict[Id, _Screened] = {}
+        self._screening: dict[Id, Screened] = {}
         self._committed: Recent[bool] = Recent(COMMITTED_REMEMBERED_MAX)
         self._refusals = Refusals(REFUSALS_REMEMBERED_MAX)
+        self._anonymous = Turns(
+            per_second=ANONYMOUS_PER_SECOND, burst=ANONYMOUS_BURST, waiting_max=ANONYMOUS_WAITING_MAX
+        )
         self._bodies = VerifiedBodies(verifier, VERIFIED_BODIES_BYTES_MAX)
         self._strangers_committed = False
         """Whether a block held transactions whose senders we don't know: queues may wait for a nonce that was used."""
@@ -130,7 +117,7 @@ class Mempool:
         """What the pool knows of this id: waiting (code "" and how), or why it left or was not let in."""
         entry = self._room.entries.get(identity)
         if entry is not None:
-            return _waits(entry)
+            return waits(entry)
         if identity in self._screening:
             return Outcome(identity, "", "is being verified")
         if identity in self._committed:
@@ -198,15 +185,22 @@ class Mempool:
     async def submit(self, raws: Sequence[Raw], *, source: Id | None) -> list[Outcome]:
         """What became of each of *raws*, in order. *source*: the peer that brought them; None: a client of this node.
 
-        All cheap checks come first, then all signatures in one batch. Waits while the verifier is busy.
+        All cheap checks come first, then all signatures in one batch, then what has no sender, by turns with that of
+        others. Waits while the verifier is busy.
         """
         await trio.lowlevel.checkpoint()
         outcomes: dict[int, Outcome] = {}
-        own: dict[int, _Screened] = {}
-        elsewhere: dict[int, _Screened] = {}
+        own: dict[int, Screened] = {}
+        elsewhere: dict[int, Screened] = {}
+        anonymous: dict[int, Transaction] = {}
         try:
             for index, raw in enumerate(raws):
-                verdict = self._screen(raw)
+                verdict = self._read(raw)
+                if isinstance(verdict, Transaction) and verdict.body.sender is None:
+                    anonymous[index] = verdict
+                    continue
+                if isinstance(verdict, Transaction):
+                    verdict = self._admit(verdict)
                 if isinstance(verdict, Outcome):
                     outcomes[index] = verdict
                 elif verdict.transaction.id in self._screening:
@@ -227,6 +221,8 @@ class Mempool:
             outcomes[index] = screened.outcome
         for index, screened in elsewhere.items():
             outcomes[index] = await self._outcome_elsewhere(screened, source)
+        for index, transaction in anonymous.items():
+            outcomes[index] = await self._submit_anonymous(transaction, source)
         return [outcomes[index] for index in range(len(raws))]
 
     async def admit_bodies(self, raws: Sequence[Raw]) -> list[Transaction]:
@@ -271,8 +267,8 @@ class Mempool:
         entry = self._room.entries.get(identity)
         return entry.transaction if entry else self._bodies.get(identity)
 
-    def _screen(self, raw: Raw) -> Outcome | _Screened:
-        """Everything about *raw* that costs less than a signature."""
+    def _read(self, raw: Raw) -> Outcome | Screened | Transaction:
+        """What *raw* is, if it is new and of this chain; else what is known of it."""
         bytes_max = self._gate.chain.params.transaction_bytes_max
         if len(raw) > bytes_max:
             return self._refuse(None, "tx.too_large", f"{len(raw)} bytes, at most {bytes_max} are allowed")
@@ -281,16 +277,39 @@ class Mempool:
         if known is not None:
             return known
         try:
-            transaction = self._bodies.get(identity) or self._gate.decode(raw, identity)
-            admission = self._gate.admit(transaction)
-            self._room.check(transaction, admission.sender, admission.next_nonce, admission.priority)
+            return self._bodies.get(identity) or self._gate.decode(raw, identity)
         except BadMessage as error:
             return self._refuse(None, error.code, str(error))
-        except (Inadmissible, NoRoom) as error:
+        except Inadmissible as error:
             return self._refuse(identity, error.code, str(error))
-        return _Screened(transaction, admission, self._gate.generation)
 
-    def _known(self, identity: Id, raw: Raw) -> Outcome | _Screened | None:
+    def _admit(self, transaction: Transaction) -> Outcome | Screened:
+        """*transaction*, if it may wait here but for its signatures."""
+        try:
+            admission = self._gate.admit(transaction)
+            self._room.check(transaction, admission.sender, admission.next_nonce, admission.priority)
+        except (Inadmissible, NoRoom) as error:
+            return self._refuse(transaction.id, error.code, str(error))
+        return Screened(transaction, admission, self._gate.generation)
+
+    async def _submit_anonymous(self, transaction: Transaction, source: Id | None) -> Outcome:
+        """What became of *transaction*, which has no sender, and whose module checks it when its turn has come."""
+        try:
+            await self._anonymous.mine(source)
+        except NoRoom as error:
+            return self._refuse(transaction.id, error.code, str(error))
+        known = self._known(transaction.id, transaction.raw)  # it may have come from elsewhere meanwhile
+        if known is not None:
+            assert isinstance(known, Outcome), "nothing without a sender is among what is being verified"
+            return known
+        verdict = self._admit(transaction)
+        if isinstance(verdict, Outcome):
+            return verdict
+        outcome = self._insert(verdict, source)
+        self._wake(source)
+        return outcome
+
+    def _known(self, identity: Id, raw: Raw) -> Outcome | Screened | None:
         """What these bytes are already, if they have come before."""
         if identity in self._room.entries:
             self.counters.repeat(len(raw))
@@ -303,7 +322,7 @@ class Mempool:
         final = self._refusals.final(identity)
         return Outcome(identity, *final) if final else None
 
-    async def _verify_and_insert(self, batch: list[_Screened], source: Id | None) -> None:
+    async def _verify_and_insert(self, batch: list[Screened], source: Id | None) -> None:
         if not batch:
             return
         fresh = [screened.transaction for screened in batch if self._bodies.get(screened.transaction.id) is None]
@@ -317,12 +336,16 @@ class Mempool:
                 screened.outcome = self._refuse(identity, "tx.bad_signature", "a signature does not hold")
             else:
                 screened.outcome = self._insert(screened, source)
+        self._wake(source)
+
+    def _wake(self, source: Id | None) -> None:
+        """Whoever waits for what has just been let in looks."""
         self._changed.unpark_all()
         self.arrivals.wake()
         if source is None:
             self.submissions.wake()
 
-    def _insert(self, screened: _Screened, source: Id | None) -> Outcome:
+    def _insert(self, screened: Screened, source: Id | None) -> Outcome:
         """The verified transaction waits, if it is still admissible: the state may have moved on."""
         transaction, admission = screened.transaction, screened.admission
         if transaction.id in self._committed:
@@ -350,9 +373,9 @@ class Mempool:
         if source is None:
             self.submissions.append(transaction.id)
         self.counters.accepted += 1
-        return _waits(entry)
+        return waits(entry)
 
-    async def _outcome_elsewhere(self, screened: _Screened, source: Id | None) -> Outcome:
+    async def _outcome_elsewhere(self, screened: Screened, source: Id | None) -> Outcome:
         """The outcome of the same bytes, which another call (or an earlier place of this one) verified."""
         if screened.outcome is None and self._screening.get(screened.transaction.id) is screened:
             if screened.done is None:
@@ -397,7 +420,3 @@ class Mempool:
     def _remember(self, identity: Id, code: str, text: str) -> None:
         self.counters.refuse(code)
         self._refusals.put(identity, code, text)
-
-
-def _waits(entry: Entry) -> Outcome:
-    return Outcome(entry.transaction.id, "", "waits for a block" if entry.ready else "waits for an earlier nonce")

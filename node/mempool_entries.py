@@ -17,6 +17,8 @@ class MempoolLimits:
     per_sender_max: int = 64
     per_sender_bytes_max: int = 4 * 2**20
     """A sixteenth of the pool: no sender with large transactions fills it."""
+    per_payer_max: int = 256
+    """Of all that one account pays for others: with what pays for one it could fill the pool through a thousand."""
     validity_ms_max: int = DAY_MS
     """A transaction valid for longer than this from now is refused."""
 

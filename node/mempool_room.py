@@ -10,6 +10,7 @@ Pure bookkeeping, without clock, application or loop. Whatever happens, the room
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator
 
 from consensus.transaction import NONCE_AHEAD_MAX, Transaction
@@ -38,6 +39,8 @@ class WaitingRoom:
         """Senders whose next nonce is here, an ordered set."""
         self._clearing: list[tuple[bool, int, int, bytes]] = []
         """Heap of (ready, priority, -sequence, id): who goes first when room is needed. Some marks are stale."""
+        self._paid_for: Counter[bytes] = Counter()
+        """How many wait of each account that pays for others."""
         self._crowding: list[tuple[int, bytes]] = []
         """Heap of (-share, sender): who has most. Some marks are stale."""
         self._expiry: list[tuple[int, bytes]] = []
@@ -100,6 +103,11 @@ class WaitingRoom:
             freed = sum(len(entry.transaction.raw) for entry in leaving)
             if queue.bytes - freed + size > self._limits.per_sender_bytes_max:
                 raise NoRoom("tx.sender_full", f"{queue.bytes} bytes of this sender wait already")
+        payer = _other_payer(transaction)
+        if payer is not None:
+            paid = self._paid_for[payer] - sum(_other_payer(entry.transaction) == payer for entry in leaving)
+            if paid >= self._limits.per_payer_max:
+                raise NoRoom("tx.payer_full", f"{paid} transactions that this account pays for wait already")
         if free_count >= 1 and free_bytes >= size:
             return leaving
         ready = nonce <= (max(queue.ready_end, next_nonce) if queue else next_nonce)
@@ -221,12 +229,18 @@ class WaitingRoom:
             heapq.heappop(self._crowding)
         return None
 
-    def _resized(self, sender: bytes, queue: SenderQueue, size: int) -> None:
-        """*sender* has *size* bytes more (or less), and perhaps one transaction."""
+    def _resized(self, entry: Entry, queue: SenderQueue, change: int) -> None:
+        """*entry* has come into *queue* (*change* 1) or left it (-1): what is counted is true again."""
+        size = change * len(entry.transaction.raw)
         queue.bytes += size
         self.bytes += size
         if queue.by_nonce:
-            heapq.heappush(self._crowding, (-self._share(len(queue.by_nonce), queue.bytes), sender))
+            heapq.heappush(self._crowding, (-self._share(len(queue.by_nonce), queue.bytes), entry.sender))
+        payer = _other_payer(entry.transaction)
+        if payer is not None:
+            self._paid_for[payer] += change
+            if not self._paid_for[payer]:
+                del self._paid_for[payer]
 
     def _first_to_clear(self) -> Entry | None:
         while self._clearing:
@@ -249,7 +263,7 @@ class WaitingRoom:
             queue = self._queues[sender] = SenderQueue(next_nonce)
         queue.by_nonce[transaction.body.nonce] = entry
         self.entries[transaction.id] = entry
-        self._resized(sender, queue, len(transaction.raw))
+        self._resized(entry, queue, 1)
         heapq.heappush(self._expiry, (transaction.body.valid_until_ms, transaction.id))
         leaving += self.advance(sender, next_nonce)
         if transaction.body.nonce == queue.ready_end:
@@ -266,7 +280,7 @@ class WaitingRoom:
         queue = self._queues[entry.sender]
         nonce = transaction.body.nonce
         del queue.by_nonce[nonce]
-        self._resized(entry.sender, queue, -len(transaction.raw))
+        self._resized(entry, queue, -1)
         if not queue.by_nonce:
             del self._queues[entry.sender]
             self._ready_senders.pop(entry.sender, None)
@@ -288,7 +302,7 @@ class WaitingRoom:
         for entry in void:
             del queue.by_nonce[entry.transaction.body.nonce]
             del self.entries[entry.transaction.id]
-            self._resized(sender, queue, -len(entry.transaction.raw))
+            self._resized(entry, queue, -1)
         queue.next_nonce = next_nonce
         if not queue.by_nonce:
             del self._queues[sender]
@@ -358,6 +372,12 @@ class WaitingRoom:
         if len(self._expiry) > most:
             self._expiry = [(e.transaction.body.valid_until_ms, e.transaction.id) for e in self.entries.values()]
             heapq.heapify(self._expiry)
+
+
+def _other_payer(transaction: Transaction) -> bytes | None:
+    """Who pays for *transaction*, if it is not its sender."""
+    payer = transaction.body.fee_payer
+    return None if payer == transaction.body.sender else payer
 
 
 def _check_fee(transaction: Transaction, former: Transaction) -> None:

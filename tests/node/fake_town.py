@@ -132,19 +132,21 @@ def signed(
     valid_until_ms: int = TIME_MS + MINUTE_MS,
     message: str = "send",
     padding: int = 0,
+    payer: int | None = None,
 ) -> Transaction:
-    """A transaction of account *number*."""
+    """A transaction of account *number*; account *payer* pays for it."""
+    signers = {public_key(seed_of(each)): seed_of(each) for each in {number, payer or number}}
     body = Body(
         chain_id=chain_id,
         sender=account(number),
         nonce=nonce,
         valid_until_ms=valid_until_ms,
         fee=fee,
-        fee_payer=None,
+        fee_payer=None if payer is None else account(payer),
         messages=(Message("coin", message, (bytes(20), 5, bytes(padding))),),
-        signers=(public_key(seed_of(number)),),
+        signers=tuple(sorted(signers)),
     )
-    return body.signed(seed_of(number))
+    return body.signed(*[signers[key] for key in sorted(signers)])
 
 
 def anonymous(name: str, *, valid_until_ms: int = TIME_MS + MINUTE_MS) -> Transaction:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from consensus.codec import BadMessage, encode
 from consensus.params import DAY_MS, TINY
 from consensus.signing import public_key
 from consensus.transaction import NONCE_AHEAD_MAX, Body, Message, Transaction
-from node.mempool import Mempool, MempoolLimits
+from node.mempool import ANONYMOUS_BURST, ANONYMOUS_PER_SECOND, ANONYMOUS_WAITING_MAX, Mempool, MempoolLimits
 from node.verifier import InlineVerifier, Item
 from tests.node.fake_town import (
     CHAIN_ID,
@@ -484,6 +485,83 @@ async def test_anonymous_transactions_wait_each_for_itself() -> None:
     assert pool.count == 1
 
 
+class TestAnonymous:
+    """What has no sender pays nothing, and its check may be dear: it waits apart from all else."""
+
+    def checks(self, pool: Pool) -> int:
+        """How often the application has been asked."""
+        return pool.app.admissions
+
+    async def test_a_flood_of_them_costs_a_bounded_number_of_checks_a_second(
+        self, autojump_clock: trio.testing.MockClock
+    ) -> None:
+        pool = Pool()
+        flood = [anonymous(f"ballot-{number}") for number in range(500)]
+
+        async def bring(start: int) -> None:
+            while True:
+                await pool.submit([item.raw for item in flood[start : start + 50]], source=bytes([start // 50]) * 32)
+                await trio.sleep(0.01)
+
+        with trio.move_on_after(5):
+            async with trio.open_nursery() as nursery:
+                for start in range(0, 500, 50):
+                    nursery.start_soon(bring, start)
+        assert self.checks(pool) <= ANONYMOUS_BURST + 5 * ANONYMOUS_PER_SECOND + 1
+
+    async def test_they_hold_up_neither_others_nor_those_of_another_peer(
+        self, autojump_clock: trio.testing.MockClock
+    ) -> None:
+        pool = Pool()
+        async with trio.open_nursery() as nursery:
+            for number in range(200):
+                nursery.start_soon(partial(pool.submit, [anonymous(f"crowd-{number}").raw], source=PEER))
+            await trio.testing.wait_all_tasks_blocked(0.001)
+            assert pool._anonymous.waiting <= ANONYMOUS_WAITING_MAX
+            began = trio.current_time()
+            assert await pool.take(signed(1, 0), source=PEER) == [""]
+            assert trio.current_time() == began, "what has a sender waits for nothing"
+            assert await pool.take(anonymous("one-of-another"), source=bytes([9]) * 32) == [""]
+            assert trio.current_time() - began < 3 / ANONYMOUS_PER_SECOND
+        assert pool.counters.refused["tx.anonymous_busy"] > 100
+
+    async def test_one_that_came_from_elsewhere_meanwhile_is_checked_once(
+        self, autojump_clock: trio.testing.MockClock
+    ) -> None:
+        pool, ballot = Pool(), anonymous("ballot")
+        codes: list[str] = []
+
+        async def bring(source: bytes) -> None:
+            codes.extend(await pool.take(ballot, source=source))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(5):
+                nursery.start_soon(bring, bytes([number]) * 32)
+        assert codes == [""] * 5
+        assert (self.checks(pool), pool.count, pool.counters.duplicates) == (1, 1, 4)
+
+    async def test_who_gives_up_waiting_leaves_the_turn_to_the_next(
+        self, autojump_clock: trio.testing.MockClock
+    ) -> None:
+        pool = Pool()
+        await pool.take(*[anonymous(f"first-{number}") for number in range(ANONYMOUS_WAITING_MAX)])
+        with trio.move_on_after(0.01):
+            await pool.take(*[anonymous(f"gone-{number}") for number in range(100)], source=PEER)
+        assert await pool.take(anonymous("last")) == [""]
+        assert pool._anonymous.waiting == 0
+
+
+async def test_who_pays_for_others_has_a_share_too() -> None:
+    pool = Pool(MempoolLimits(per_payer_max=3))
+    paid = [signed(number, 0, payer=50) for number in (1, 2, 3)]
+    assert await pool.take(*paid) == [""] * 3
+    assert await pool.take(signed(4, 0, payer=50)) == ["tx.payer_full"]
+    assert await pool.take(signed(4, 0, payer=51), signed(50, 0)) == ["", ""]
+    assert await pool.take(signed(1, 0, fee=20, payer=50)) == [""], "a replacement takes no further place"
+    pool.next_state(Balances({account(2): 1}), paid[1])
+    assert await pool.take(signed(5, 0, payer=50)) == [""]
+
+
 class TestWaitForWork:
     """When an idle chain learns that there is something to do."""
 
@@ -605,10 +683,11 @@ class TestBodies:
 
 def test_the_codes_of_refusals_never_change() -> None:
     found = set()
-    for name in ("mempool", "mempool_room", "mempool_gate", "mempool_memory"):
+    for name in ("mempool", "mempool_room", "mempool_gate", "mempool_memory", "mempool_turns"):
         source = (Path(__file__).parent.parent.parent / "node" / f"{name}.py").read_text()
         found |= set(re.findall(r'"(tx\.[a-z_]+)"', source))
     assert found == {
+        "tx.anonymous_busy",
         "tx.bad_signature",
         "tx.committed",
         "tx.displaced",
@@ -616,6 +695,7 @@ def test_the_codes_of_refusals_never_change() -> None:
         "tx.fault",
         "tx.nonce_too_far",
         "tx.nonce_used",
+        "tx.payer_full",
         "tx.pool_full",
         "tx.sender_full",
         "tx.too_large",
