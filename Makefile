@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The pure folders: every branch, by their own tests.
 WHOLE := --cov-branch --cov-report=term:skip-covered --cov-fail-under=100
 
-.PHONY: attack devnet test lint types unit stories crashes lies jepsen mutants fuzz drill clean
+.PHONY: attack devnet test lint types unit stories crashes kills lies jepsen mutants fuzz drill clean
 
 devnet: .venv/installed
 	$(BIN)/allting devnet up
@@ -30,6 +30,11 @@ stories: .venv/installed-work
 # The power goes at every step on the disk that a run of the code lists: in simulation, then with SIGKILL (README).
 crashes: .venv/installed-work
 	$(BIN)/pytest -q -m long tests/worlds/test_power_cuts.py
+
+# SIGKILL at random moments under load, on real nodes.
+KILLS ?= 1000
+kills: .venv/installed
+	$(BIN)/python -m devnet.kills --kills $(KILLS)
 
 lies: .venv/installed-work
 	ALLTING_LIES=900 $(BIN)/pytest -q tests/node/test_light_proxy.py -k random_changes

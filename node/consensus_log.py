@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from consensus import inputs
 from consensus.block import Block
-from consensus.codec import BadMessage, decode, encode
+from consensus.codec import BadMessage, Wire, decode, encode
 from consensus.tags import TagTable
 from consensus.vote import Proposal, Vote
 
@@ -77,14 +77,37 @@ def to_record(height: int, record: Record) -> bytes:
 def records_of(height: int, payloads: Iterable[bytes]) -> Iterator[Record]:
     """The records of *height* among *payloads*, in order; other heights' are skipped. Raises UnreadableRecord."""
     for payload in payloads:
-        try:
-            value = decode(payload, bytes_max=RECORD_BYTES_MAX)
-            if type(value) is not tuple or len(value) != 2:
-                raise BadMessage("expected [height, record]")
-            if value[0] == height:
-                yield _TABLE.from_wire(value[1])
-        except BadMessage as error:
-            raise UnreadableRecord(
-                f"the write-ahead log holds a record that this version can't read ({error}); "
-                "start with the version that wrote it"
-            ) from error
+        number, content = _opened(payload)
+        if number == height:
+            yield _record(content)
+
+
+def all_records(payloads: Iterable[bytes]) -> Iterator[Record]:
+    """The records of every height among *payloads*, in order. Raises UnreadableRecord."""
+    for payload in payloads:
+        yield _record(_opened(payload)[1])
+
+
+def _opened(payload: bytes) -> tuple[Wire, Wire]:
+    try:
+        value = decode(payload, bytes_max=RECORD_BYTES_MAX)
+        if type(value) is not tuple or len(value) != 2:
+            raise BadMessage("expected [height, record]")
+    except BadMessage as error:
+        raise _unreadable(error) from error
+    return value[0], value[1]
+
+
+def _record(content: Wire) -> Record:
+    try:
+        record: Record = _TABLE.from_wire(content)
+        return record
+    except BadMessage as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: BadMessage) -> UnreadableRecord:
+    return UnreadableRecord(
+        f"the write-ahead log holds a record that this version can't read ({error}); "
+        "start with the version that wrote it"
+    )

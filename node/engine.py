@@ -21,6 +21,7 @@ from consensus.chain import ChainState, chain_changes
 from consensus.vote import VoteKind
 from node import consensus_messages, sync_messages, transaction_gossip
 from node.block_sync import BlockSync
+from node.clock import ClockWatch
 from node.config import Config
 from node.consensus_driver import ConsensusDriver
 from node.consensus_gossip import ConsensusGossip
@@ -137,10 +138,12 @@ class Engine:
         if own.wal.cut_bytes:
             log.warning("log_tail_cut", bytes=own.wal.cut_bytes)
         self.driver.voice.introduce()
+        self._clock = ClockWatch(around.now_ms, lambda: self.driver.height.parent)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Decides with its peers until cancelled; started once it listens. The first failure of a part ends all."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._clock.run)
             await nursery.start(self._verifier.run)
             await nursery.start(self.driver.run)
             await nursery.start(self.network.run)

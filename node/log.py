@@ -6,6 +6,7 @@ there too, so that a traceback at its end stands where one looks for it.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -100,9 +101,44 @@ def configure(*, format: str = "console", level: str = "info", stream: Sink | Bi
             _to_utf8,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.BytesLoggerFactory(file=stream),  # type: ignore[arg-type]  # uses write and flush
+        logger_factory=structlog.BytesLoggerFactory(file=_Sparing(stream)),  # type: ignore[arg-type]  # write and flush
         cache_logger_on_first_use=True,
     )
+
+
+class _Sparing:
+    """A stream of lines on a disk that may be full: lines are lost then, and counted, and the node goes on.
+
+    Whether the node can go on is for its own disk to say; the log may lie on another.
+    """
+
+    def __init__(self, stream: Sink | BinaryIO) -> None:
+        self._stream = stream
+        self._lost = 0
+
+    def write(self, line: bytes) -> int:
+        """*line* is written, if there is room; before it, how many were lost."""
+        try:
+            if self._lost:
+                self._stream.write(b'{"level": "warning", "event": "log_lines_lost", "lines": %d}\n' % self._lost)
+                self._stream.flush()
+                self._lost = 0
+            return self._stream.write(line)
+        except OSError as error:
+            self._no_room(error)
+            return 0
+
+    def flush(self) -> None:
+        """What was written is handed to the system, if there is room."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._no_room(error)
+
+    def _no_room(self, error: OSError) -> None:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EAGAIN):
+            raise error
+        self._lost += 1
 
 
 def hex_for_bytes(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

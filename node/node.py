@@ -31,6 +31,7 @@ from node.services import Services
 from node.signer import Signer
 from node.snapshot_start import begin_with_snapshot
 from node.store import Store
+from node.store_check import check_latest
 from node.trust_root import read_trust_root
 from node.wal import Wal
 
@@ -95,6 +96,7 @@ def open_belongings(
         signer = _open_signer(folder, genesis.chain_id, fresh=store.height < 0, disk=disk)
         try:
             write_genesis(store, genesis, app, folder.genesis_state)
+            check_latest(store)
             wal = Wal.open(folder.wal, disk=disk)
             try:
                 yield Belongings(

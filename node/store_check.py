@@ -35,6 +35,21 @@ def check_store(store: Store, genesis_hash: bytes, tell: Callable[[int, int], No
         raise StoreFailed("the state is not the one that the latest header commits to")
 
 
+def check_latest(store: Store) -> None:
+    """The state that the next block builds on is that of the latest header; for every start. Raises StoreFailed."""
+    chain = store.chain_state()
+    if chain is None or chain.height == 0:
+        return
+    header = store.header(chain.height)
+    said = (chain.block_id, chain.time_ms, chain.app_hash, chain.last_validators.hash, chain.validators.hash)
+    signed = (header.id, header.time_ms, header.app_hash, header.validators_hash, header.next_validators_hash)
+    if said != signed:
+        raise StoreFailed(
+            f"the chain's state at height {chain.height} is not that of its header: the disk changed it. Check the "
+            "disk, then restore a backup, or move the folder data/chain away: the node catches up from its peers"
+        )
+
+
 def _check_height(store: Store, chain_id: str, height: int, *, is_first: bool) -> None:
     block, header = store.block(height), store.header(height)
     _require(header == block.header and header.height == height, "another height's block")

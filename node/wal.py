@@ -174,6 +174,20 @@ def _record_at(data: bytes, at: int, salt: int) -> tuple[bytes, int, int] | None
     return data[start:end], durable, end
 
 
+def kept_payloads(data: bytes, *, known: int = 0) -> tuple[list[bytes], int]:
+    """Every payload from byte *known* on (a former call's second value) that a log's *data* still hold, and the end.
+
+    Those of decided heights too, as long as the log was not begun anew: for who audits what a node said and heard.
+    """
+    _, salt = _FILE_HEADER.unpack_from(data)
+    payloads, at = [], max(known, _FILE_HEADER.size)
+    while (found := _record_at(data, at, salt)) is not None:
+        content, _, at = found
+        if content[:1] == _KEPT:
+            payloads.append(content[1:])
+    return payloads, at
+
+
 def _read(data: bytes, salt: int) -> tuple[list[bytes], int]:
     """The payloads since the last mark, and where the unbroken run of records ends."""
     entries: list[bytes] = []

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import structlog
 import trio
 
 from consensus.application import EngineFault
@@ -22,6 +23,8 @@ from node.signer import SignerStateDamaged, SignerStateMissing
 from node.stopped import NodeStopped
 from node.store import StoreFailed, StoreInUse
 from node.wal import WalDamaged
+
+log = structlog.get_logger("node")
 
 SENTENCES: dict[type[BaseException], str] = {
     NodeStopped: "node.stopped",
@@ -48,7 +51,9 @@ def until_stopped(serve: Callable[..., Awaitable[None]], *arguments: object) -> 
     try:
         trio.run(serve, *arguments)
     except (Exception, EngineFault, BaseExceptionGroup) as error:
-        raise _said(error) from error
+        said = _said(error)
+        log.error("node_stopped", why=str(said) or type(said).__name__)
+        raise said from error
 
 
 def fetch(terms: Terms) -> bytes:

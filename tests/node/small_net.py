@@ -87,6 +87,10 @@ class SmallNet:
         """The clock of all nodes: follows trio's."""
         return START_MS + round(trio.current_time() * 1000)
 
+    def clock(self, number: int) -> Callable[[], int]:
+        """The clock by which engine *number* lives."""
+        return self.now_ms
+
     def disk(self, number: int) -> Disk:
         """The disk on which engine *number* lives from its next start on."""
         return DISK
@@ -173,7 +177,7 @@ class SmallNet:
                 trust_root=self.trust_roots.get(number),
             )
             dice = random.Random(number)
-            around = Surroundings(self.links.transport(_host(number)), self.now_ms, dice, disk)
+            around = Surroundings(self.links.transport(_host(number)), self.clock(number), dice, disk)
             with self._scopes[number]:
                 await begin_with_snapshot(own, app, around)
                 engine = Engine(own, app, around)
