@@ -50,7 +50,7 @@ def outcome_of(plan: Plan, tell: Tell | None = None) -> Outcome:
         shutil.rmtree(folder, ignore_errors=True)
     return Outcome(
         seed=plan.seed,
-        heights=world.checker.height,
+        heights=world.bottom or world.checker.height,
         rounds_above_0=world.checker.rounds_above_0,
         virtual_ms=round(ended_s * 1000),
         faults=dict(sorted(world.trace.counts.items())),

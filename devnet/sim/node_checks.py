@@ -34,6 +34,7 @@ class Checker:
         self._trace = trace
         self.decided: dict[int, Decided] = {}
         self.rounds_above_0 = 0
+        """Rounds after the first that decided heights went through."""
         self.committed: dict[bytes, int] = {}
         """Height of each committed transaction."""
         self.submitted: dict[bytes, None] = {}
@@ -97,7 +98,7 @@ class Checker:
             if broken:
                 raise Broken("invariant", f"after height {height}: {', '.join(broken)}")
         self.decided[height] = Decided(node, header.id, header.app_hash, commit.round, block.transaction_ids)
-        self.rounds_above_0 += commit.round > 0
+        self.rounds_above_0 += commit.round
         self._trace.note(
             f"height {height} decided in round {commit.round}, first by node {node}: {header.id.hex()[:16]}, "
             f"state {header.app_hash.hex()[:16]}, {len(block.transaction_ids)} transactions"

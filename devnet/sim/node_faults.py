@@ -22,7 +22,7 @@ Fault = Callable[["NodeWorld", random.Random], Awaitable[None]]
 PAUSE_S = 1.5
 """Mean time between two faults of a kind."""
 SLOW_BYTES_PER_S = 3_000
-FUSE_MOMENTS_MAX = 60
+FUSE_MOMENTS_MAX = 30
 """A height has about ten steps at the disk, each with a moment before and after it; a start has as many."""
 SKEW_MAX_MS = 5_000
 """Of any clocks; the chain's time can run ahead so far, and the town then waits for it."""

@@ -85,6 +85,8 @@ class NodeWorld:
         """So many were made; each has the next number."""
         self.violation: Broken | None = None
         self.messages = 0
+        self.bottom = 0
+        """The height that every honest node has decided, in a world that ended well."""
         self._world: trio.Nursery
 
     def dice(self, purpose: str) -> random.Random:
@@ -152,6 +154,7 @@ class NodeWorld:
                 )
             )
             return
+        self.bottom = min(self._height(node) for node in self.honest)
         for node in self.honest:
             assert node.engine is not None
             self.checks(partial(self.checker.holds_all, node.number, node.engine.store))

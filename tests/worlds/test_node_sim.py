@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from devnet.sim import node
+from devnet.sim.node_bad_blocks import BAD_BLOCKS
 from devnet.sim.node_plan import HEIGHTS_MIN, TWIN, Plan
 from devnet.sim.seeds import kept
 
-SEEDS = (0, 2)
+SEEDS = (0, 6)
 CALM = Plan(
     seed=0,
     powers=(10, 10, 10, 10),
@@ -65,3 +66,9 @@ def test_twins_below_a_third_cannot_fork_in_the_same_split() -> None:
     )
     assert outcome.violation is None
     assert outcome.heights >= HEIGHTS_MIN
+
+
+def test_each_kind_of_bad_block_is_proposed_and_none_is_decided() -> None:
+    outcome = node.outcome_of(replace(CALM, liars={3: frozenset(BAD_BLOCKS)}))
+    assert outcome.violation is None
+    assert all(outcome.faults[lie] for lie in BAD_BLOCKS)
