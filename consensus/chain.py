@@ -376,16 +376,28 @@ def verify_commit(chain_id: str, validators: ValidatorSet, commit: Commit, block
         "commit_entries",
         f"{len(commit.entries)} entries for {len(members)} validators",
     )
-    pairs = list(zip(members, commit.entries, strict=True))
-    power = sum(validator.power for validator, entry in pairs if entry is not None and entry.for_block)
+    power = sum(
+        validator.power
+        for validator, entry in zip(members, commit.entries, strict=True)
+        if entry is not None and entry.for_block
+    )
     _require(
         validators.has_two_thirds(power), "commit_power", f"power {power} of {validators.total_power} is no quorum"
     )
-    kind, height, round_ = VoteKind.PRECOMMIT, commit.height, commit.round
-    for_block = vote_sign_bytes(chain_id, kind, height, round_, block_id)
-    for_nil = vote_sign_bytes(chain_id, kind, height, round_, None)
-    for validator, entry in pairs:
+    _verify_signatures(chain_id, tuple(validator.public_key for validator in members), commit)
+
+
+@lru_cache(maxsize=8)
+def _verify_signatures(chain_id: str, keys: tuple[bytes, ...], commit: Commit) -> None:
+    """Every signature in *commit* is by the key of its place. Raises InvalidBlock.
+
+    What held is remembered for a while: the commit that a height was believed for is mostly that which the next block
+    carries.
+    """
+    height, round_ = commit.height, commit.round
+    for_block = vote_sign_bytes(chain_id, VoteKind.PRECOMMIT, height, round_, commit.block_id)
+    for_nil = vote_sign_bytes(chain_id, VoteKind.PRECOMMIT, height, round_, None)
+    for place, (key, entry) in enumerate(zip(keys, commit.entries, strict=True)):
         if entry is not None:
-            message = for_block if entry.for_block else for_nil
-            holds = verify(validator.public_key, message, entry.signature)
-            _require(holds, "commit_signature", f"the signature of {validator.address.hex()} does not hold")
+            holds = verify(key, for_block if entry.for_block else for_nil, entry.signature)
+            _require(holds, "commit_signature", f"the signature at place {place} does not hold")

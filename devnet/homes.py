@@ -44,6 +44,8 @@ class Plan:
     """Engine parameters that differ from the preset."""
     town_params: Mapping[str, Any] = field(default_factory=dict)
     """Module parameters (``module.name``) that differ from their defaults."""
+    time_ms: int | None = None
+    """Genesis time; None: now."""
 
 
 def create(directory: Path, plan: Plan) -> Devnet:
@@ -118,7 +120,7 @@ def _genesis(chain_id: str, plan: Plan, keys: Mapping[str, KeyFile], validators:
         town_params = {**TINY_TOWN, **town_params}
     return genesis_toml(
         chain_id=chain_id,
-        time_ms=time.time_ns() // 1_000_000,
+        time_ms=time.time_ns() // 1_000_000 if plan.time_ms is None else plan.time_ms,
         modules=_modules(),
         preset=plan.preset,
         params=plan.params,

@@ -19,34 +19,20 @@ from consensus.codec import BadMessage
 from consensus.signing import sha256
 from node.consensus_driver import ConsensusDriver, Synced
 from node.consensus_gossip import ConsensusGossip
-from node.genesis_state import chunk_of
 from node.height import Candidate
 from node.mempool import Mempool
-from node.retention import BLOCKS
-from node.snapshot_messages import (
-    SnapshotQuestion,
-    WantHeaders,
-    WantLightBlock,
-    WantModuleRoots,
-    WantSnapshots,
-    WantState,
-)
-from node.snapshot_server import SnapshotServer
 from node.stopped import refused_decision
 from node.store import Store
 from node.sync_messages import (
     CHANNEL,
+    QUESTIONS,
     DecidedHeight,
-    Genesis,
     NoHeight,
-    StateChunk,
-    SyncMessage,
-    WantGenesis,
     WantHeight,
-    WantStateChunk,
     from_wire,
     to_wire,
 )
+from node.sync_server import SyncServer
 from p2p.peer import Peer
 
 log = structlog.get_logger("sync")
@@ -100,8 +86,7 @@ class BlockSync:
         self._mempool = mempool
         self._driver = driver
         self._gossip = gossip
-        self._snapshots = SnapshotServer(store)
-        self._genesis_state = genesis_state
+        self.server = SyncServer(store, genesis_state)
         self._sources: dict[bytes, _Source] = {}
         """By peer id."""
         self._received: dict[int, tuple[bytes, DecidedHeight]] = {}
@@ -124,19 +109,12 @@ class BlockSync:
                     continue  # a late answer at best: as objects it would take many times its bytes
                 message = from_wire(data)
                 match message:
-                    case WantHeight(height):
-                        await peer.send(CHANNEL.id, to_wire(self._answer(height)))
-                    case WantGenesis():
-                        await peer.send(CHANNEL.id, to_wire(Genesis(self._store.genesis_bytes())))
-                    case WantStateChunk(number):
-                        await peer.send(CHANNEL.id, to_wire(self._state_chunk(number)))
                     case DecidedHeight():
                         self._take(peer.id, source, message)
                     case NoHeight(height, earliest):
                         self._take_refusal(peer.id, source, height, earliest)
-                    case WantSnapshots() | WantLightBlock() | WantHeaders() | WantModuleRoots() | WantState():
-                        answer = await self._snapshots.answer(message)
-                        await peer.send(CHANNEL.id, to_wire(answer or self._not_here(message)))
+                    case _ if isinstance(message, QUESTIONS):
+                        await peer.send(CHANNEL.id, to_wire(await self.server.answer(message)))
                     case _:
                         raise BadMessage("an answer that nobody asked for", "bad_message.unasked")
         finally:
@@ -144,20 +122,6 @@ class BlockSync:
             source.owes.clear()
             self._forget_gone()
             self._arrived.set()
-
-    def _not_here(self, question: SnapshotQuestion) -> NoHeight:
-        return NoHeight(getattr(question, "height", 0), self._store.earliest[BLOCKS])
-
-    def _state_chunk(self, number: int) -> StateChunk:
-        found = None if self._genesis_state is None else chunk_of(self._genesis_state, number)
-        return StateChunk(number, found or b"")
-
-    def _answer(self, height: int) -> SyncMessage:
-        if not self._store.earliest[BLOCKS] <= height <= self._store.height:
-            return NoHeight(height, self._store.earliest[BLOCKS])
-        return DecidedHeight(
-            self._store.block(height), self._store.block_transactions(height), self._store.commit_of(height)[0]
-        )
 
     def _take(self, peer_id: bytes, source: _Source, message: DecidedHeight) -> None:
         """An answer that is owed counts, however late; the first for its height is looked into."""
@@ -170,7 +134,7 @@ class BlockSync:
         """A peer that began with a snapshot lacks what was before it; any other owes what it claims to hold."""
         if source.owes.pop(height, None) is None:
             return
-        if source.earliest == 0 and height < earliest:
+        if height < earliest and source.earliest in (0, earliest):
             source.earliest = earliest
             self._arrived.set()
         else:
@@ -300,10 +264,31 @@ class BlockSync:
             return
         if synced is not None:
             self._driver.voice.muted = self.catching_up = True
-            await self._driver.apply(synced)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._verify_ahead, answer)
+                await self._driver.apply(synced)
             peer = self._sources[peer_id].peer if peer_id in self._sources else None
             if peer is not None:
                 peer.was_useful(CHANNEL.name)
+
+    async def _verify_ahead(self, applied: DecidedHeight) -> None:
+        """While *applied* is executed and written, the signatures of the next height are verified, if it is here.
+
+        Only where the same set decides it: then its commit can be checked first, and no peer makes us verify bodies of
+        a block that nobody decided. What does not hold comes to light when it is the height's turn.
+        """
+        received = self._received.get(applied.block.header.height + 1)
+        validators = self._driver.height.parent.validators
+        if received is None or applied.block.header.next_validators_hash != validators.hash:
+            return
+        answer = received[1]
+        try:
+            if contents_belong(answer.block) and answer.commit.height == answer.block.header.height:
+                verify_commit(self._chain_id, validators, answer.commit, answer.block.id)
+                _require_bodies(answer)
+                await self._mempool.admit_bodies(answer.transactions)
+        except (BadMessage, InvalidBlock, Inadmissible) as lie:
+            log.debug("sync_ahead_refused", height=answer.block.header.height, why=str(lie))
 
     async def _verified(self, answer: DecidedHeight) -> Synced | None:
         """*answer*, verified by its commit; None if our height is decided.
@@ -318,8 +303,7 @@ class BlockSync:
         if answer.commit.height != height.number:
             raise BadMessage("a commit of another height", "bad_message.commit")
         verify_commit(self._chain_id, height.parent.validators, answer.commit, block.id)
-        if tuple(sha256(raw) for raw in answer.transactions) != block.transaction_ids:
-            raise BadMessage("bodies that are not of the block", "bad_message.bodies")
+        _require_bodies(answer)
         candidate = height.candidates.get(block.id)
         if candidate is None or not candidate.complete:
             candidate = Candidate(block, [None] * len(block.transaction_ids))
@@ -331,3 +315,9 @@ class BlockSync:
             # The commit is real: it is not the peer that is wrong.
             raise refused_decision(height.number, block.id, invalid) from invalid
         return Synced(candidate, answer.commit) if self._driver.height is height else None
+
+
+def _require_bodies(answer: DecidedHeight) -> None:
+    """The bodies are those of the block. Raises BadMessage."""
+    if tuple(sha256(raw) for raw in answer.transactions) != answer.block.transaction_ids:
+        raise BadMessage("bodies that are not of the block", "bad_message.bodies")

@@ -137,6 +137,7 @@ class StateNode:
 SnapshotQuestion: TypeAlias = WantSnapshots | WantLightBlock | WantHeaders | WantModuleRoots | WantState
 SnapshotAnswer: TypeAlias = Snapshots | LightBlockHere | Headers | ModuleRoots | StateEntries | StateNode
 
+QUESTIONS = (WantSnapshots, WantLightBlock, WantHeaders, WantModuleRoots, WantState)
 KINDS = (
     WantSnapshots,
     Snapshots,

@@ -11,8 +11,8 @@ import structlog
 import trio
 
 from consensus.codec import BadMessage
-from node.snapshot_messages import Snapshots, WantHeaders, WantLightBlock, WantModuleRoots, WantSnapshots, WantState
-from node.sync_messages import CHANNEL, NoHeight, SyncMessage, WantGenesis, WantHeight, from_wire, to_wire
+from node.snapshot_messages import Snapshots, WantSnapshots
+from node.sync_messages import CHANNEL, QUESTIONS, NoHeight, SyncMessage, from_wire, to_wire
 from p2p.peer import Peer
 
 log = structlog.get_logger("snapshot")
@@ -20,8 +20,6 @@ log = structlog.get_logger("snapshot")
 ANSWER_S = 15.0
 """What one answer (half a MiB) may take, byte by byte or not; who is slower is asked no more."""
 LIE_POINTS = 100
-
-_QUESTIONS = (WantSnapshots, WantLightBlock, WantHeaders, WantModuleRoots, WantState, WantHeight, WantGenesis)
 
 
 class NoAnswer(Exception):
@@ -125,7 +123,7 @@ class Sources:
         try:
             while True:
                 message = from_wire(await peer.receive(CHANNEL.id))
-                if isinstance(message, _QUESTIONS):
+                if isinstance(message, QUESTIONS):
                     await peer.send(CHANNEL.id, to_wire(_nothing_here(message)))
                 elif source.questions:
                     question = source.questions.popleft()

@@ -82,17 +82,10 @@ class StateChunk:
     data: Annotated[bytes, Size(0, MESSAGE_BYTES_MAX)]
 
 
-SyncMessage: TypeAlias = (
-    WantHeight
-    | DecidedHeight
-    | NoHeight
-    | WantGenesis
-    | Genesis
-    | WantStateChunk
-    | StateChunk
-    | SnapshotQuestion
-    | SnapshotAnswer
-)
+SyncQuestion: TypeAlias = WantHeight | WantGenesis | WantStateChunk | SnapshotQuestion
+SyncMessage: TypeAlias = SyncQuestion | DecidedHeight | NoHeight | Genesis | StateChunk | SnapshotAnswer
+QUESTIONS = (WantHeight, WantGenesis, WantStateChunk, *snapshot_messages.QUESTIONS)
+"""What can be asked."""
 
 _TABLE = TagTable(
     WantHeight, DecidedHeight, NoHeight, WantGenesis, Genesis, WantStateChunk, StateChunk, *snapshot_messages.KINDS

@@ -12,7 +12,7 @@ from typing import Any
 import click
 import trio
 
-from devnet import bench, fleet, homes, load, record
+from devnet import bench, fleet, homes, joins, load, record
 from devnet.cli.group import Say, devnet, directory_option, json_option
 from devnet.record import NoDevnet
 
@@ -68,6 +68,24 @@ def bench_command(
             profile=profile,
         )
         figures = bench.bench(_free_folder(directory / "bench"), plan, say)
+    click.echo(json.dumps(figures, indent=1) if as_json else _table_of(figures))
+
+
+@devnet.command("bench-join")
+@directory_option
+@click.option("--blocks", type=click.IntRange(10, 1_000_000), default=20_000, show_default=True, help="Of the chain.")
+@click.option("--transfers", type=click.IntRange(0, 1_000), default=2, show_default=True, help="In each block.")
+@click.option("--accounts", type=click.IntRange(2, 1_000_000), default=10_000, show_default=True, help="In the state.")
+@click.option("--runs", type=click.IntRange(1, 25), default=3, show_default=True, help="Of each way.")
+@json_option
+def bench_join_command(directory: Path, blocks: int, transfers: int, accounts: int, runs: int, as_json: bool) -> None:
+    """Measure how long a newcomer needs to join a long chain, by snapshot and by blocks; peers lie in every third run.
+
+    Makes the chain first, in a folder bench-join inside of --dir; let nothing else run meanwhile.
+    """
+    plan = joins.Plan(blocks=blocks, transfers=transfers, accounts=accounts, runs=runs)
+    with record.changing(directory):
+        figures = joins.bench(_free_folder(directory / "bench-join"), plan, Say(quiet=False))
     click.echo(json.dumps(figures, indent=1) if as_json else _table_of(figures))
 
 

@@ -11,87 +11,19 @@ from trio.testing import MockClock
 
 from consensus.application import BlockInfo, State
 from consensus.block import Block, Commit
-from consensus.inputs import Step
 from node.block_sync import ANSWER_S, DISTRUST_S, PER_PEER_MAX, WINDOW_HEIGHTS
-from node.consensus_messages import Status
 from node.stopped import NodeStopped
 from node.sync_messages import DecidedHeight, Genesis, NoHeight, WantGenesis, WantHeight
 from node.trust_root import TrustRoot
-from tests.node.bench import PREVOTE, Bench, FakePeer, commit_of, genesis, settled, transaction
+from tests.node.bench import PREVOTE, Bench, commit_of, genesis, settled, transaction
 from tests.node.register_town import RegisterExecution, RegisterTown
-
-HEIGHTS = 6
-
-
-class Chain:
-    """Heights that the others decided."""
-
-    def __init__(self, answers: list[DecidedHeight]) -> None:
-        self.answers = answers
-
-    def answer(self, height: int) -> DecidedHeight:
-        """What an honest peer says of *height*."""
-        return self.answers[height - 1]
+from tests.node.sync_peers import HEIGHTS, Chain, Server, caught_up, decided_chain
 
 
 @pytest.fixture
 async def chain(tmp_path: Path) -> Chain:
     """Block n sets register n."""
-    answers = []
-    async with Bench(tmp_path / "source", own=None).running() as bench:
-        link = bench.meets(1)
-        for number in range(HEIGHTS):
-            await bench.decides(link, transaction(number, key=number))
-            block = bench.store.block(number + 1)
-            raws = bench.store.block_transactions(number + 1)
-            answers.append(DecidedHeight(block, raws, bench.store.commit_of(number + 1)[0]))
-    return Chain(answers)
-
-
-class Server:
-    """A connected peer that says it is ahead, and answers as the test tells it."""
-
-    def __init__(self, bench: Bench, number: int, claims: int = HEIGHTS + 1) -> None:
-        self.bench = bench
-        self.link = bench.meets(number)
-        self.peer: FakePeer = self.link.peer
-        self.claims = claims
-        self.asked: list[int] = []
-        """Heights, as they were asked."""
-        self._looked_at = 0
-
-    def claim(self) -> None:
-        """It says where it is."""
-        self.peer.says(Status(self.claims, -1, Step.WAIT, (), (), 0))
-
-    def pending(self) -> list[int]:
-        """Heights asked since the last look."""
-        wants = self.peer.told(WantHeight)
-        new = [want.height for want in wants[self._looked_at :]]
-        self._looked_at = len(wants)
-        self.asked += new
-        return new
-
-    async def serves(self, chain: Chain, *, late_s: float = 0.0) -> None:
-        """It answers honestly, each time after *late_s*, while bytes flow."""
-        while True:
-            self.claim()
-            for height in self.pending():
-                await self._work(late_s)
-                known = height <= len(chain.answers)
-                self.peer.says(chain.answer(height) if known else NoHeight(height, 1))
-            await trio.sleep(0.05)
-
-    async def _work(self, late_s: float) -> None:
-        for _ in range(round(late_s)):
-            self.peer.bytes_received += 1_000
-            await trio.sleep(1)
-
-
-async def _caught_up(bench: Bench, within_s: float = 60) -> None:
-    with trio.fail_after(within_s):
-        await bench.heights.wait_beyond(HEIGHTS - 1)
-    assert bench.store.block_transactions(HEIGHTS) == (transaction(HEIGHTS - 1, key=HEIGHTS - 1),)
+    return await decided_chain(tmp_path / "source")
 
 
 async def test_a_node_that_is_behind_catches_up_with_an_honest_peer(
@@ -100,7 +32,7 @@ async def test_a_node_that_is_behind_catches_up_with_an_honest_peer(
     async with Bench(tmp_path / "own").running() as bench, trio.open_nursery() as nursery:
         server = Server(bench, 1)
         nursery.start_soon(server.serves, chain)
-        await _caught_up(bench, within_s=5)
+        await caught_up(bench, within_s=5)
         assert sorted(server.asked) == list(range(1, HEIGHTS + 1)), "each height was asked once"
         await trio.sleep(1.5)
         assert not bench.sync.catching_up
@@ -144,7 +76,7 @@ async def test_who_owes_answers_is_asked_nothing_more_and_others_are_asked_inste
         assert len(silent.pending()) == PER_PEER_MAX
         honest = Server(bench, 2)
         nursery.start_soon(honest.serves, chain)
-        await _caught_up(bench, within_s=ANSWER_S + 5)
+        await caught_up(bench, within_s=ANSWER_S + 5)
         assert silent.pending() == []
         nursery.cancel_scope.cancel()
 
@@ -155,7 +87,7 @@ async def test_a_slow_link_is_no_fault_as_long_as_bytes_flow(
     async with Bench(tmp_path / "own").running() as bench, trio.open_nursery() as nursery:
         slow = Server(bench, 1)
         nursery.start_soon(lambda: slow.serves(chain, late_s=3 * ANSWER_S))
-        await _caught_up(bench, within_s=HEIGHTS * 3 * ANSWER_S + 60)
+        await caught_up(bench, within_s=HEIGHTS * 3 * ANSWER_S + 60)
         assert sorted(slow.asked) == list(range(1, HEIGHTS + 1))
         nursery.cancel_scope.cancel()
 
@@ -173,7 +105,7 @@ async def test_a_trickle_holds_nobody_up_for_long(chain: Chain, tmp_path: Path, 
         nursery.start_soon(trickle)
         await trio.sleep(2)
         nursery.start_soon(honest.serves, chain)
-        await _caught_up(bench, within_s=2 * ANSWER_S)
+        await caught_up(bench, within_s=2 * ANSWER_S)
         nursery.cancel_scope.cancel()
 
 
@@ -220,7 +152,7 @@ async def test_what_a_peer_owes_is_asked_of_another_at_once_when_it_goes(
         nursery.start_soon(honest.serves, chain)
         await trio.sleep(0.5)
         await leaving.link.leaves()
-        await _caught_up(bench, within_s=3)
+        await caught_up(bench, within_s=3)
         nursery.cancel_scope.cancel()
 
 
@@ -266,7 +198,7 @@ async def test_a_lie_is_refused_and_the_truth_taken_from_another(
         assert liar.peer.penalties
         assert liar.link.fault is None
         nursery.start_soon(Server(bench, 2).serves, chain)
-        await _caught_up(bench)
+        await caught_up(bench)
         nursery.cancel_scope.cancel()
 
 
@@ -373,7 +305,7 @@ async def test_a_chain_with_the_block_that_the_link_vouches_for_is_followed(
     bench = Bench(tmp_path / "own", trust_root=root)
     async with bench.running(), trio.open_nursery() as nursery:
         nursery.start_soon(Server(bench, 1).serves, chain)
-        await _caught_up(bench)
+        await caught_up(bench)
         nursery.cancel_scope.cancel()
     Bench(tmp_path / "own", trust_root=root).store.close()
 

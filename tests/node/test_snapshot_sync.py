@@ -22,16 +22,15 @@ from node.snapshot_messages import (
     Headers,
     LightBlockHere,
     ModuleRoots,
-    SnapshotAnswer,
-    SnapshotQuestion,
     Snapshots,
     StateEntries,
     StateNode,
     WantSnapshots,
     WantState,
 )
-from node.snapshot_server import SnapshotServer
 from node.store import Store
+from node.sync_messages import NoHeight, SyncMessage, SyncQuestion, WantHeight
+from node.sync_server import SyncServer
 from node.trust_root import TrustRoot
 from tests.node.register_town import RegisterTown, signed
 from tests.node.small_net import CHAIN_ID, START_MS, SmallNet, seed
@@ -40,7 +39,7 @@ HEIGHTS = 23
 INTERVAL = 10
 NEWCOMER = 4
 
-Lie = Callable[[SnapshotQuestion, SnapshotAnswer | None], Awaitable[SnapshotAnswer | None]]
+Lie = Callable[[SyncQuestion, SyncMessage], Awaitable[SyncMessage]]
 
 
 class Town(SmallNet):
@@ -53,8 +52,8 @@ class Town(SmallNet):
 
     def lies(self, number: int, lie: Lie) -> None:
         """Engine *number* passes all that it says to newcomers through *lie*."""
-        sync = self.engines[number]._sync
-        sync._snapshots = _Liar(sync._store, lie)
+        engine = self.engines[number]
+        engine._sync.server = _Liar(engine.store, lie)
 
     async def joins(self, nursery: trio.Nursery, number: int = NEWCOMER) -> None:
         """The newcomer has what the others have."""
@@ -69,13 +68,16 @@ class Town(SmallNet):
         return self.engines[number].store.earliest["blocks"] - 1
 
 
-class _Liar(SnapshotServer):
-    def __init__(self, store: object, lie: Lie) -> None:
-        super().__init__(store)  # type: ignore[arg-type]
+class _Liar(SyncServer):
+    """Lies to newcomers, and is honest to those who execute blocks."""
+
+    def __init__(self, store: Store, lie: Lie) -> None:
+        super().__init__(store)
         self._lie = lie
 
-    async def answer(self, question: SnapshotQuestion) -> SnapshotAnswer | None:
-        return await self._lie(question, await super().answer(question))
+    async def answer(self, question: SyncQuestion) -> SyncMessage:
+        honest = await super().answer(question)
+        return honest if isinstance(question, WantHeight) else await self._lie(question, honest)
 
 
 def _net(folder: Path) -> Town:
@@ -179,42 +181,42 @@ async def test_a_node_that_is_set_to_execute_all_blocks_does(
     assert net.began_at(5) == 0
 
 
-async def _silent(question: SnapshotQuestion, answer: SnapshotAnswer | None) -> SnapshotAnswer | None:
+async def _silent(question: SyncQuestion, answer: SyncMessage) -> SyncMessage:
     await trio.sleep(80_000)
     return answer
 
 
-async def _denies(question: SnapshotQuestion, answer: SnapshotAnswer | None) -> SnapshotAnswer | None:
-    return answer if isinstance(question, WantSnapshots) else None
+async def _denies(question: SyncQuestion, answer: SyncMessage) -> SyncMessage:
+    return answer if isinstance(question, WantSnapshots) else NoHeight(1, 1)
 
 
-async def _claims_the_future(question: SnapshotQuestion, answer: SnapshotAnswer | None) -> SnapshotAnswer | None:
+async def _claims_the_future(question: SyncQuestion, answer: SyncMessage) -> SyncMessage:
     return Snapshots((2**62, 2**61)) if isinstance(question, WantSnapshots) else answer
 
 
-async def _stalls_with_the_state(question: SnapshotQuestion, answer: SnapshotAnswer | None) -> SnapshotAnswer | None:
+async def _stalls_with_the_state(question: SyncQuestion, answer: SyncMessage) -> SyncMessage:
     if isinstance(question, WantState):
         await trio.sleep_forever()
     return answer
 
 
-async def _forges_entries(question: SnapshotQuestion, answer: SnapshotAnswer | None) -> SnapshotAnswer | None:
+async def _forges_entries(question: SyncQuestion, answer: SyncMessage) -> SyncMessage:
     if isinstance(answer, StateEntries):
         return StateEntries(tuple((key, value + b"!") for key, value in answer.entries))
     return answer
 
 
-async def _invents_nodes(question: SnapshotQuestion, answer: SnapshotAnswer | None) -> SnapshotAnswer | None:
+async def _invents_nodes(question: SyncQuestion, answer: SyncMessage) -> SyncMessage:
     return StateNode((None,) * 16) if isinstance(question, WantState) else answer
 
 
-async def _forges_roots(question: SnapshotQuestion, answer: SnapshotAnswer | None) -> SnapshotAnswer | None:
+async def _forges_roots(question: SyncQuestion, answer: SyncMessage) -> SyncMessage:
     if isinstance(answer, ModuleRoots):
         return ModuleRoots(answer.height, (*answer.roots[:-1], ModuleRoot(answer.roots[-1].module, bytes(32))))
     return answer
 
 
-async def _forges_headers(question: SnapshotQuestion, answer: SnapshotAnswer | None) -> SnapshotAnswer | None:
+async def _forges_headers(question: SyncQuestion, answer: SyncMessage) -> SyncMessage:
     if isinstance(answer, LightBlockHere):
         return dataclasses.replace(answer, header=dataclasses.replace(answer.header, app_hash=bytes(32)))
     if isinstance(answer, Headers):
@@ -222,17 +224,17 @@ async def _forges_headers(question: SnapshotQuestion, answer: SnapshotAnswer | N
     return answer
 
 
-async def _forges_sets(question: SnapshotQuestion, answer: SnapshotAnswer | None) -> SnapshotAnswer | None:
+async def _forges_sets(question: SyncQuestion, answer: SyncMessage) -> SyncMessage:
     if isinstance(answer, LightBlockHere):
         return dataclasses.replace(answer, validators=answer.validators.advanced().updated(()), next_validators=None)
     return answer
 
 
-async def _answers_something_else(question: SnapshotQuestion, answer: SnapshotAnswer | None) -> SnapshotAnswer | None:
+async def _answers_something_else(question: SyncQuestion, answer: SyncMessage) -> SyncMessage:
     return Snapshots(()) if not isinstance(question, WantSnapshots) else answer
 
 
-async def _has_none(question: SnapshotQuestion, answer: SnapshotAnswer | None) -> SnapshotAnswer | None:
+async def _has_none(question: SyncQuestion, answer: SyncMessage) -> SyncMessage:
     return Snapshots(()) if isinstance(question, WantSnapshots) else answer
 
 
