@@ -29,7 +29,7 @@ stories: .venv/installed-work
 
 # The power goes at every step on the disk that a run of the code lists: in simulation, then with SIGKILL (README).
 crashes: .venv/installed-work
-	$(BIN)/pytest -q -m long tests/worlds/test_power_cuts.py
+	$(BIN)/pytest -q -m long tests/worlds/test_power_cuts.py tests/stories/test_sigkill_at_each_step.py
 
 # SIGKILL at random moments under load, on real nodes.
 KILLS ?= 1000
