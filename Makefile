@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The pure folders: every branch, by their own tests.
 WHOLE := --cov-branch --cov-report=term:skip-covered --cov-fail-under=100
 
-.PHONY: attack devnet test lint types unit stories crashes kills lies jepsen mutants fuzz drill clean
+.PHONY: devnet test lint types unit stories crashes kills lies perturbations jepsen attack mutants fuzz drill clean
 
 devnet: .venv/installed
 	$(BIN)/allting devnet up
@@ -38,6 +38,9 @@ kills: .venv/installed
 
 lies: .venv/installed-work
 	ALLTING_LIES=900 $(BIN)/pytest -q tests/node/test_light_proxy.py -k random_changes
+
+perturbations: .venv/installed-work
+	$(BIN)/pytest -q -s -m long tests/perturbations
 
 jepsen: .venv/installed-work
 	$(BIN)/pytest -q -s -m long tests/jepsen

@@ -22,6 +22,7 @@ import lmdb
 import trio
 
 from node.disk import DISK, Act, Disk, DiskFailed, advice
+from node.store_probe import is_readable
 
 MAP_BYTES = 2**30
 """First size of the map: address space, not disk; the file is as large as what was written."""
@@ -78,6 +79,7 @@ class Environment:
                     sync=disk.syncs,
                 )
                 try:
+                    _require_whole(path, env)
                     environment = cls(path, descriptor, env, tables, disk)
                     disk.sync_folder(path)
                     return environment
@@ -247,6 +249,20 @@ class TableSize:
 class _Attempt:
     transaction: lmdb.Transaction[bytes]
     is_committed: bool = False
+
+
+def _require_whole(path: Path, env: lmdb.Environment) -> None:
+    """No page that is in use lies behind the end of the file: to look at it would end the process (SIGBUS).
+
+    Raises StoreFailed. A file that is shorter than its database says may be whole all the same: pages at the end that
+    a commit took and gave back are never written. Then all of it is read once, and the file made as long as it should.
+    """
+    size = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    file = path / "data.mdb"
+    if file.stat().st_size < size:
+        if not is_readable(path):
+            raise failed(path, lmdb.CorruptedError("the end of data.mdb is missing"))
+        os.truncate(file, size)
 
 
 def _take_lock(descriptor: int, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from consensus.signing import public_key, sha256
 from consensus.validators import Update
 from node import state_plan, store_blocks, store_environment, store_prune
 from node.store import DecidedBlock, Store, StoreFailed, StoreInUse
+from node.store_environment import Environment
 from tests.node.decided import GENESIS, NOTHING, decide, transaction, write_genesis
 
 
@@ -247,6 +249,43 @@ def test_a_damaged_file_is_named_and_frees_the_folder(folder: Path) -> None:
     for _ in range(2):
         with pytest.raises(StoreFailed, match="is damaged, or no chain of this release"):
             Store.open(folder)
+
+
+def _rows(environment: Environment, values: list[bytes | None]) -> None:
+    def put(transaction: lmdb.Transaction[bytes]) -> Iterator[None]:
+        for number, value in enumerate(values):
+            key, table = b"%d" % number, environment.table("a")
+            transaction.delete(key, db=table) if value is None else transaction.put(key, value, db=table)
+        yield
+
+    environment.write_inline(put)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.95])
+def test_a_file_whose_end_is_missing_is_damaged_and_kills_nobody(tmp_path: Path, share: float) -> None:
+    """A look at a missing page would end the process without a word."""
+    environment = Environment.open(tmp_path, ("a",), map_bytes=2**24)
+    _rows(environment, [bytes([number]) * 3_000 for number in range(200)])
+    environment.close()
+    os.truncate(tmp_path / "data.mdb", int((tmp_path / "data.mdb").stat().st_size * share))
+    with pytest.raises(StoreFailed, match="is damaged"):
+        Environment.open(tmp_path, ("a",), map_bytes=2**24)
+
+
+def test_a_file_without_pages_that_nobody_uses_is_whole(tmp_path: Path) -> None:
+    """LMDB may leave the last pages of a file unwritten."""
+    environment = Environment.open(tmp_path, ("a",), map_bytes=2**24)
+    _rows(environment, [b"kept"])
+    _rows(environment, [b"kept", *[bytes(3_000)] * 200])
+    for _ in range(6):  # what is in use moves to pages that are free
+        _rows(environment, [b"kept", *[None] * 200])
+    size = environment.used_bytes
+    environment.close()
+    os.truncate(tmp_path / "data.mdb", size - 3 * 4_096)
+    environment = Environment.open(tmp_path, ("a",), map_bytes=2**24)
+    assert environment.get("a", b"0") == b"kept"
+    assert (tmp_path / "data.mdb").stat().st_size >= size
+    environment.close()
 
 
 def test_a_store_of_another_release_is_named(store: Store, folder: Path) -> None:
