@@ -32,7 +32,7 @@ def app_initial_state(net: Net) -> None:
     """Each node has the state of the genesis, where nobody changed it."""
     for url in net.urls:
         for account, amount in net.funded.items():
-            answer = rpc(url, "query", path="coin/balance", args={"account": account})["answer"]
+            answer = rpc(url, "query", path="coin/balance", args={"address": account})["answer"]
             assert answer == amount, (url, account, answer)
 
 

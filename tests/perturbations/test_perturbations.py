@@ -90,7 +90,7 @@ def test_every_invariant_holds_after_perturbations_and_late_joins(network: Netwo
             urls=urls,
             validators=[network.validator_key(number).public_key.hex() for number in range(VALIDATORS)],
             height=height,
-            funded={network.address("david"): network.query("coin/balance", account=network.address("david"))},
+            funded={network.address("david"): network.query("coin/balance", address=network.address("david"))},
             transactions=ids[:: max(1, len(ids) // TRANSACTIONS_LOOKED_AT)],
         )
         assert net.earliest(newcomers[0]) > 1, "the first newcomer began with a snapshot"
