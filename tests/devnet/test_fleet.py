@@ -30,7 +30,7 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Devnet]:
         fleet.down(record.load(tmp_path))
 
 
-def _sleeps(node: Node, *, profile: Path | None = None) -> list[str]:
+def _sleeps(node: Node, **_: object) -> list[str]:
     return [sys.executable, "-c", SLEEPER]
 
 
