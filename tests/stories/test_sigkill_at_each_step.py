@@ -62,7 +62,7 @@ class LoneNode:
 
     def decides(self, heights: int) -> None:
         """That many more heights are decided."""
-        first = until(self._height, "an answer")
+        first = until(self._height, "an answer") or 0
         until(lambda: (self._height() or 0) >= first + heights, "decisions")
 
     def is_killed(self, when: str, step: str) -> None:
