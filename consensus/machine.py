@@ -144,8 +144,12 @@ class Machine:
 
     def _fire(self) -> None:
         """Ends: each rule that fires sets what only a new round resets, and rounds only rise, to one already heard."""
-        while self.decided is None and self.refused is None and any(rule() for rule in self._rules):
-            pass
+        while self.decided is None and self.refused is None:
+            for rule in self._rules:
+                if rule():
+                    break
+            else:
+                return
 
     # The rules, in the order in which they fire. Each returns whether it fired.
 

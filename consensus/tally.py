@@ -29,6 +29,7 @@ class Ballot:
         self._kept: dict[bytes, list[Vote]] = {}
         self._power: dict[bytes | None, int] = {}
         self._power_any = 0
+        self._value: bytes | None = None
 
     def add(self, vote: Vote, power: int) -> Vote | None:
         """*vote* is counted, if it is wanted. Returns the vote that it contradicts, once for its validator."""
@@ -37,6 +38,8 @@ class Ballot:
         kept = self._kept.get(vote.validator, [])
         self._kept[vote.validator] = [*kept, vote]
         self._power[vote.block_id] = self._power.get(vote.block_id, 0) + power
+        if self._value is None and self.has_quorum(vote.block_id):
+            self._value = vote.block_id
         if not kept:
             self._power_any += power
         return kept[0] if len(kept) == 1 else None
@@ -61,6 +64,7 @@ class Ballot:
                 del self._power[vote.block_id]
         if kept:
             self._power_any -= power
+        self._value = next((block for block in self._power if block is not None and self.has_quorum(block)), None)
 
     @property
     def empty(self) -> bool:
@@ -76,8 +80,8 @@ class Ballot:
         return 3 * self._power_any > 2 * self._total_power
 
     def value(self) -> bytes | None:
-        """The block that more than 2/3 of the power voted for, or None."""
-        return next((block_id for block_id in self._power if block_id is not None and self.has_quorum(block_id)), None)
+        """The block that more than 2/3 of the power voted for, or None; of two (by liars), the first to have it."""
+        return self._value
 
     def votes(self) -> dict[bytes, Vote]:
         """One vote of each validator that voted: that for `value()` if it cast one, else its first."""
@@ -112,7 +116,8 @@ class Tally:
         self.commit: tuple[int, bytes] | None = None
         """The first round and block with precommits of more than 2/3 (L49)."""
         self._total_power = validators.total_power
-        self._power = {validator.address: validator.power for validator in validators.validators}
+        powers = [validator.power for validator in validators.validators]
+        self._power = dict(zip(validators.addresses, powers, strict=True))
         self._ballots: dict[tuple[int, VoteKind], Ballot] = {}
         self._nothing = Ballot(self._total_power)
         self._ahead: dict[bytes, list[int]] = {}
@@ -131,7 +136,9 @@ class Tally:
         assert vote.validator in self._power, "votes of strangers are refused by the driver"
         if not self.hear(vote.validator, vote.round):
             return None
-        ballot = self._ballots.setdefault((vote.round, vote.kind), Ballot(self._total_power))
+        ballot = self._ballots.get((vote.round, vote.kind))
+        if ballot is None:
+            ballot = self._ballots[vote.round, vote.kind] = Ballot(self._total_power)
         contradicted = ballot.add(vote, self._power[vote.validator])
         if self.commit is None and vote.kind is VoteKind.PRECOMMIT and vote.block_id is not None:
             self.commit = (vote.round, vote.block_id) if ballot.has_quorum(vote.block_id) else None
@@ -161,6 +168,8 @@ class Tally:
 
     def round_to_skip_to(self) -> int | None:
         """The highest round above the current one in which more than 1/3 of the power was heard (L55), or None."""
+        if not self._heard:
+            return None
         total = self._total_power
         enough = [r for r, senders in self._heard.items() if 3 * sum(self._power[s] for s in senders) > total]
         return max(enough, default=None)

@@ -62,6 +62,11 @@ class Liar:
         if self._does("silence", 1.0):
             return
         told: list[tuple[Proposal, SimBlock]] = [(proposal, block)]
+        older = self._older_polkas(node, proposal.round)
+        if older and self._does("old_polka", 0.9):
+            block_id, pol_round = older[world.upto(len(older))] if world.chance(0.5) else (older[-1][0], -1)
+            old = make_proposal(node.address, node.height, proposal.round, pol_round, block_id)
+            told = [(old, world.blocks[block_id])]
         if self._does("two_proposals", 0.7):
             told.append(self._another_proposal(node, proposal))
         withholds = self._does("withheld_proposal", 0.6)
@@ -75,8 +80,14 @@ class Liar:
             lacks = (partial and world.chance(0.5)) or (its_block.id in self.withheld and world.chance(0.4))
             world.send(node, peer, Proposed(said, its_block, not lacks))
 
+    def _older_polkas(self, node: Node, round_: int) -> list[tuple[bytes, int]]:
+        """Blocks that had a polka before *round_*, with that round."""
+        tally = node.machine.tally
+        polkas = [(tally.value(earlier, VoteKind.PREVOTE), earlier) for earlier in range(round_)]
+        return [(block_id, earlier) for block_id, earlier in polkas if block_id is not None]
+
     def _another_proposal(self, node: Node, proposal: Proposal) -> tuple[Proposal, SimBlock]:
-        """Of the same round: a known block again with another POL round, or a new one."""
+        """Of the same round: a known block again with any POL round, or a new one."""
         world = self.world
         if node.blocks and world.chance(0.5):
             known = sorted(node.blocks)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 
-from consensus.effects import BuildValue, SignProposal
-from consensus.inputs import Step
+from consensus.effects import BuildValue, Decide, Effect, FetchBlock, KeepBlock, SignProposal
+from consensus.inputs import Input, ProposalReceived, Step
 from consensus.machine import Machine
 from consensus.params import Params
 from consensus.validators import ValidatorSet
@@ -36,7 +35,6 @@ LINES = frozenset(
         "L48 starts the precommit timer",
         "L51 decides in its round",
         "L51 decides an earlier round",
-        "L51 decides a later round or in WAIT",
         "L56 skips to a later round",
         "L56 skips from WAIT",
         "L59 prevotes nil: propose timeout",
@@ -47,11 +45,14 @@ LINES = frozenset(
         "README fetches a block with a quorum",
     }
 )
-"""What must occur. ``L32 prevotes nil: invalid`` is absent: below 1/3 of liars no invalid block has a polka."""
+"""What must occur. Absent: ``L32 prevotes nil: invalid``, since below 1/3 of liars no invalid block has a polka."""
 
 
 class WatchedMachine(Machine):
-    """A machine whose `lines` are counted as they are carried out. Says and does what any machine does."""
+    """A machine whose `lines` are counted as they are carried out. Says and does what any machine does.
+
+    What a rule does tells which rule it was: rules that don't fire cost nothing.
+    """
 
     def __init__(
         self,
@@ -64,85 +65,31 @@ class WatchedMachine(Machine):
     ) -> None:
         super().__init__(height=height, validators=validators, params=params, own_address=own_address)
         self.lines = lines
-        notes: dict[str, Callable[[], str | None]] = {
-            "_decides": self._how_decided,
-            "_fetches": lambda: "README fetches a block with a quorum",
-            "_begins": lambda: "L13 leaves WAIT: a proposal",
-            "_prevotes_fresh": self._how_prevoted_fresh,
-            "_prevotes_again": self._how_prevoted_again,
-            "_sees_polka": self._how_polka,
-            "_sees_polka_for_nil": lambda: "L45 precommits nil: polka for nil",
-            "_sees_prevotes_of_any": lambda: "L35 starts the prevote timer",
-            "_sees_precommits_of_any": lambda: "L48 starts the precommit timer",
-        }
-        self._rules = tuple(
-            self._watched(rule, notes[rule.__name__]) if rule.__name__ in notes else rule for rule in self._rules
-        )
+        self._timed_out = False
+        """Whether a timer is what fires."""
 
-    def _watched(self, rule: Callable[[], bool], note: Callable[[], str | None]) -> Callable[[], bool]:
-        def watched() -> bool:
-            if not rule():
-                return False
-            name = note()
-            if name is not None:
-                self.lines[name] += 1
-            return True
-
-        return watched
-
-    # What fired, told by the state that it left
-
-    def _how_decided(self) -> str | None:
-        if self.decided is None:
-            return None
-        if self.decided.round == self.round:
-            return "L51 decides in its round"
-        return f"L51 decides {'an earlier round' if self.decided.round < self.round else 'a later round or in WAIT'}"
-
-    def _how_prevoted_fresh(self) -> str:
-        event = next(event for event in self._proposals[self.round] if event.proposal.pol_round == -1)
-        locked = self.locked_round != -1
-        if event.proposal.block_id != self.locked_block_id and locked:
-            return "L26 prevotes nil: locked"
-        if not event.valid:
-            return "L26 prevotes nil: invalid"
-        if not event.timely:
-            return "L26 prevotes nil: untimely"
-        return "L24 prevotes the block of its lock, proposed afresh" if locked else "L24 prevotes a fresh block"
-
-    def _how_prevoted_again(self) -> str | None:
-        for event in self._proposals[self.round]:
-            block_id, pol_round = event.proposal.block_id, event.proposal.pol_round
-            polka = 0 <= pol_round < self.round and self.tally.has_quorum(pol_round, VoteKind.PREVOTE, block_id)
-            if not polka or not event.valid:
-                continue
-            if self.locked_round == -1:
-                return "L30 prevotes a block with a polka, unlocked"
-            if self.locked_round <= pol_round:
-                return "L30 prevotes a block with a polka as late as its lock"
-            own = self.locked_block_id == block_id
-            return (
-                "L30 prevotes the block of its lock, older polka"
-                if own
-                else "L32 prevotes nil: locked later than the polka"
-            )
-        return None
-
-    def _how_polka(self) -> str:
-        locks = self.locked_round == self.round
-        return "L38 locks and precommits" if locks else "L42 polka after its precommit: valid only"
-
-    # What is no rule, but a line
+    def handle(self, event: Input) -> list[Effect]:
+        """As `Machine.handle`."""
+        effects = super().handle(event)
+        for effect in effects:
+            if isinstance(effect, KeepBlock) and not effect.locked:
+                self.lines["L42 polka after its precommit: valid only"] += 1
+            elif isinstance(effect, FetchBlock):
+                self.lines["README fetches a block with a quorum"] += 1
+            elif isinstance(effect, Decide):
+                late = effect.round < self.round
+                self.lines[f"L51 decides {'an earlier round' if late else 'in its round'}"] += 1
+        return effects
 
     def _start_round(self, round_: int) -> None:
         waits = self.step is Step.WAIT
         if self.tally.round_to_skip_to() is not None:
             self.lines["L56 skips from WAIT" if waits else "L56 skips to a later round"] += 1
-        elif waits and 0 not in self._proposals:
-            self.lines["L13 leaves WAIT: something to decide, or a header"] += 1
+        elif waits:
+            why = "a proposal" if 0 in self._proposals else "something to decide, or a header"
+            self.lines[f"L13 leaves WAIT: {why}"] += 1
         before = len(self._effects)
         super()._start_round(round_)
-        self.lines["L21 starts the propose timer"] += 1
         for effect in self._effects[before:]:
             if isinstance(effect, BuildValue):
                 self.lines["L18 builds a value"] += 1
@@ -155,15 +102,67 @@ class WatchedMachine(Machine):
         if len(self._effects) > before:
             self.lines["L19 proposes what it built"] += 1
 
+    def _prevote(self, block_id: bytes | None) -> None:
+        if not self._timed_out:
+            events = self._proposals[self.round]
+            fresh = next((event for event in events if event.proposal.pol_round == -1), None)
+            self.lines[self._how_prevoted_fresh(fresh) if fresh is not None else self._how_prevoted_again()] += 1
+        super()._prevote(block_id)
+
+    def _how_prevoted_fresh(self, event: ProposalReceived) -> str:
+        locked = self.locked_round != -1
+        if locked and event.proposal.block_id != self.locked_block_id:
+            return "L26 prevotes nil: locked"
+        if not event.valid:
+            return "L26 prevotes nil: invalid"
+        if not event.timely:
+            return "L26 prevotes nil: untimely"
+        return "L24 prevotes the block of its lock, proposed afresh" if locked else "L24 prevotes a fresh block"
+
+    def _how_prevoted_again(self) -> str:
+        event = next(
+            event
+            for event in self._proposals[self.round]
+            if self.tally.has_quorum(event.proposal.pol_round, VoteKind.PREVOTE, event.proposal.block_id)
+        )
+        if not event.valid:
+            return "L32 prevotes nil: invalid"
+        if self.locked_round == -1:
+            return "L30 prevotes a block with a polka, unlocked"
+        if self.locked_round <= event.proposal.pol_round:
+            return "L30 prevotes a block with a polka as late as its lock"
+        if self.locked_block_id == event.proposal.block_id:
+            return "L30 prevotes the block of its lock, older polka"
+        return "L32 prevotes nil: locked later than the polka"
+
+    def _precommit(self, block_id: bytes | None) -> None:
+        if block_id is not None:
+            self.lines["L38 locks and precommits"] += 1
+        elif not self._timed_out:
+            self.lines["L45 precommits nil: polka for nil"] += 1
+        super()._precommit(block_id)
+
+    def _start_timer(self, step: Step, duration_ms: int) -> None:
+        self.lines[_TIMERS[step]] += 1
+        super()._start_timer(step, duration_ms)
+
     def _time_out(self, step: Step) -> None:
-        at = self.step
+        self.lines[_TIMEOUTS[step, self.step is step or step is Step.PRECOMMIT]] += 1
+        self._timed_out = True
         super()._time_out(step)
-        if step is Step.PROPOSE:
-            waited = at is Step.PROPOSE
-            self.lines["L59 prevotes nil: propose timeout" if waited else "L58 propose timeout after its prevote"] += 1
-        elif step is Step.PREVOTE:
-            waited = at is Step.PREVOTE
-            name = "L63 precommits nil: prevote timeout" if waited else "L62 prevote timeout after its precommit"
-            self.lines[name] += 1
-        else:
-            self.lines["L67 next round: precommit timeout"] += 1
+        self._timed_out = False
+
+
+_TIMERS = {
+    Step.PROPOSE: "L21 starts the propose timer",
+    Step.PREVOTE: "L35 starts the prevote timer",
+    Step.PRECOMMIT: "L48 starts the precommit timer",
+}
+_TIMEOUTS = {
+    (Step.PROPOSE, True): "L59 prevotes nil: propose timeout",
+    (Step.PROPOSE, False): "L58 propose timeout after its prevote",
+    (Step.PREVOTE, True): "L63 precommits nil: prevote timeout",
+    (Step.PREVOTE, False): "L62 prevote timeout after its precommit",
+    (Step.PRECOMMIT, True): "L67 next round: precommit timeout",
+}
+"""By the timer's step, and whether it means anything any more."""

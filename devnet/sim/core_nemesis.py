@@ -17,8 +17,9 @@ MENDS_SHARE = 0.4
 PAUSE_MS_MAX = 1_500
 SLOW_MS_MAX = 250
 SILENCE_MS_MAX = 2_000
-SKEW_MS_MAX = 1_200
-"""Well beyond the precision (100 ms) with the delay (200 ms)."""
+RACE_MS_MAX = 4_000
+SKEW_MS_MAX = 1_500
+"""Well beyond the precision (100 ms) with the delay (800 ms)."""
 DRIFT_MAX = 0.1
 SWIZZLE_STEP_MS = 60
 
@@ -32,6 +33,7 @@ class Nemesis:
             "split": self._split,
             "asymmetric": self._cut_one_way,
             "swizzle": self._swizzle,
+            "race": self._race,
             "silence": self._silence,
             "pause": self._pause,
             "slow": self._slow,
@@ -108,6 +110,17 @@ class Nemesis:
     def _cut(self, links: list[tuple[int, int]]) -> None:
         if not self.world.healed:
             self.world.cut.update(links)
+
+    def _race(self) -> bool:
+        """For a while messages arrive about when their timers fire: some see a polka in time, others too late."""
+        world = self.world
+        world.racing = True
+
+        def end() -> None:
+            world.racing = False
+
+        world.do(world.upto(RACE_MS_MAX), end)
+        return True
 
     def _silence(self) -> bool:
         """Nobody supplies what a peer lacks, for a while."""

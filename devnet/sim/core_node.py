@@ -1,8 +1,7 @@
 """A node of a core world: a machine, and what a driver does around it, log and crashes included, without any I/O.
 
-The order is the driver's: an input is logged, then handled; before we sign, the log is synced; our own messages are
-logged and handled before what peers send; then the log is synced again, we speak, and we commit. A crash loses what was
-not synced.
+The order is the driver's: an input is logged, then handled; our own messages are logged and handled before what peers
+send; then the log is synced, then the signer's memory; then we speak, then we commit. A crash loses what was unsynced.
 """
 
 from __future__ import annotations
@@ -65,6 +64,7 @@ CLOCK_LOOK_MS = 5_000
 """How often a waiting node looks at its clock, which may be set meanwhile."""
 Slot = tuple[int, int, int]
 """Height, round, step, in the order in which a validator signs."""
+Signed = tuple[Slot, bytes | None]
 
 
 class _Crash(Exception):
@@ -99,8 +99,9 @@ class Node:
         self.compared: dict[int, tuple[int, int]] = {}
         """Peer → both versions when it last lacked nothing."""
         self.chain: list[tuple[SimBlock, tuple[Vote, ...]]] = []
-        self.last_signed: tuple[Slot, bytes | None] = ((0, 0, 0), None)
-        """Durable at once, if the world's nodes keep a last-sign state."""
+        self._last_signed: Signed = ((0, 0, 0), None)
+        """The signer's memory, if the world's nodes keep one."""
+        self._last_signed_synced: Signed = self._last_signed
         self._ahead: list[Message] = []
         self._begin_height(world.genesis)
 
@@ -344,13 +345,13 @@ class Node:
             case StartTimer(height=height, round=round_, step=step, duration_ms=duration_ms):
                 self.world.later(self, int(duration_ms / (1 + self.drift)), TimerFired(height, round_, step))
             case SignVote(kind=kind, round=round_, block_id=block_id):
+                self._sign((self.height, round_, int(kind)), block_id)
                 vote = make_vote(self.address, kind, self.height, round_, block_id)
-                if self._may_sign((self.height, round_, int(kind)), block_id):
-                    self._unspoken.append(vote)
-                    queue.append(VoteReceived(vote))
+                self._unspoken.append(vote)
+                queue.append(VoteReceived(vote))
             case SignProposal(round=round_, pol_round=pol_round, block_id=block_id):
-                if self._may_sign((self.height, round_, 0), block_id):
-                    self._sign_proposal(round_, pol_round, block_id, queue)
+                self._sign((self.height, round_, 0), block_id)
+                self._propose(round_, pol_round, block_id, queue)
             case BuildValue(height=height, round=round_):
                 if self.world.chance(self.world.build_failure):
                     self.world.faults["build_failure"] += 1
@@ -376,7 +377,7 @@ class Node:
             case _:
                 pass
 
-    def _sign_proposal(self, round_: int, pol_round: int, block_id: bytes, queue: deque[Input]) -> None:
+    def _propose(self, round_: int, pol_round: int, block_id: bytes, queue: deque[Input]) -> None:
         proposal = make_proposal(self.address, self.height, round_, pol_round, block_id)
         self.proposals[round_] = proposal
         self._timely[round_] = True
@@ -384,27 +385,38 @@ class Node:
         self._unspoken.append(proposal)
         queue.append(ProposalReceived(proposal, is_valid(self.world.blocks[block_id], self.state), True))
 
-    def _may_sign(self, slot: Slot, block_id: bytes | None) -> bool:
-        """As the signer has it: what led to the signature is durable first; then never back, nor twice but the same.
+    def _sign(self, slot: Slot, block_id: bytes | None) -> None:
+        """As the signer: never back, and in one place the same again only. A correct node never has to be refused.
 
-        Without a last-sign state, the log alone keeps the node from contradicting itself.
+        Without a last-sign state the log alone keeps the node from contradicting itself.
         """
-        self._crash_if("before the log was synced")
-        self.synced = len(self.log)
         if not self.world.plan.last_sign_state or not self.honest:
-            return True
-        last, said = self.last_signed
+            return
+        last, said = self._last_signed
         if slot < last or (slot == last and said != block_id):
-            self.world.faults["signature refused"] += 1
-            return False
-        self.last_signed = (slot, block_id)
-        return True
+            raise Broken("refused_signature", f"{self.name} has signed in {last} and wants to sign in {slot}")
+        self._last_signed = (slot, block_id)
+
+    def _recall_signatures(self) -> None:
+        """What the log says that we said is signed."""
+        own = [
+            ((vote.height, vote.round, int(vote.kind)), vote.block_id)
+            for vote in self.votes.values()
+            if self._is_own(vote)
+        ]
+        own += [((said.height, said.round, 0), said.block_id) for said in self.proposals.values() if self._is_own(said)]
+        self._last_signed = max([self._last_signed, *own], key=lambda signed: signed[0])
+
+    def _is_own(self, message: Vote | Proposal) -> bool:
+        return message.signature == mark(self.address)
 
     def _speak(self) -> None:
         """What we said is durable and out."""
-        self._crash_if("signed, not synced")
+        self._crash_if("before the log was synced")
         self.synced = len(self.log)
-        self._crash_if("synced, not spoken")
+        self._crash_if("log synced, signer not")
+        self._last_signed_synced = self._last_signed
+        self._crash_if("signer synced, not spoken")
         unspoken, self._unspoken = self._unspoken, []
         half = self.world.crash_now("half spoken")
         for message in unspoken:
@@ -448,6 +460,7 @@ class Node:
         if kept < len(self.log):
             self.world.faults["crash: logged inputs lost"] += 1
             del self.log[kept:], self.log_effects[kept:]
+        self._last_signed = self._last_signed_synced
         self.world.note(f"{self.name} crashes at height {self.height} with {kept} logged inputs")
         self.world.restart_later(self)
 
@@ -467,6 +480,8 @@ class Node:
                 raise Broken("replay", f"{self.name}: {event} gave {expected} before the crash, and now {answer}")
             done += answer
         self.synced = len(self.log)
+        self._recall_signatures()
+        self._last_signed_synced = self._last_signed
         if self.honest:
             self.machine.lines = self.world.lines
             self._check_own_word()
@@ -497,12 +512,12 @@ class Node:
     def _check_own_word(self) -> None:
         """What the log says that we said stands, and what we precommitted is locked (as `node.consensus_replay`)."""
         for vote in self.votes.values():
-            if vote.validator == self.address:
+            if self._is_own(vote):
                 if vote.kind is VoteKind.PRECOMMIT and vote.block_id and self.machine.locked_round < vote.round:
                     raise Broken("replay", f"{self.name}: the lock of {vote} is lost")
                 self.world.promises.votes(self, vote)  # a peer may be given it from now on
         for proposal in self.proposals.values():
-            if proposal.signature == mark(self.address):
+            if self._is_own(proposal):
                 self.world.promises.proposes(self, proposal)
 
     def _is_still_wanted(self, effect: Effect) -> bool:

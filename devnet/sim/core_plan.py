@@ -14,6 +14,7 @@ NEMESIS_FAULTS = (
     "split",
     "asymmetric",
     "swizzle",
+    "race",
     "silence",
     "pause",
     "slow",
@@ -29,6 +30,7 @@ TRICKS = (
     "two_proposals",
     "two_votes",
     "amnesia",
+    "old_polka",
     "withheld_proposal",
     "partial_proposal",
     "withheld_bodies",
@@ -52,8 +54,8 @@ FAULTS = frozenset(
         "idle",
         "crash: idle",
         "crash: before the log was synced",
-        "crash: signed, not synced",
-        "crash: synced, not spoken",
+        "crash: log synced, signer not",
+        "crash: signer synced, not spoken",
         "crash: half spoken",
         "crash: before the commit",
         "crash: after the commit",
@@ -67,9 +69,11 @@ FAULTS = frozenset(
 )
 """All that must occur in a long run."""
 
-SIZES = (1, 2, 3, 4, 4, 4, 4, 5, 5, 6, 7, 7)
-RESERVES_MAX = 2
-CHAOS_MS_MAX = 12_000
+SIZES = (1, 2, 3, 4, 4, 4, 4, 4, 5, 5, 6, 7)
+RESERVES = (0, 0, 1, 2)
+CHAOS_MS_MAX = 10_000
+CONTESTED_SHARE = 0.2
+"""Of the worlds."""
 HEIGHTS = 20
 """A world lasts at least so long."""
 
@@ -92,6 +96,8 @@ class Plan:
     crash: float = 0.0
     """Share of the times a node speaks or commits at which it crashes."""
     build_failure: float = 0.0
+    contested: bool = False
+    """Whether for all of the chaos messages race with timers and nobody supplies what a peer lacks."""
     load: float = 1.0
     """Share of heights at which a node has something to decide at once; else the heartbeat comes."""
     set_change: float = 0.0
@@ -105,12 +111,14 @@ class Plan:
     @classmethod
     def drawn_by(cls, dice: random.Random) -> Plan:
         """A random subset of everything, of random strength (swarm testing)."""
+        if dice.random() < CONTESTED_SHARE:
+            return cls._drawn_contested(dice)
         size = dice.choice(SIZES)
         powers = tuple(dice.randint(1, POWER_MAX) for _ in range(size))
         faults = frozenset(name for name in (*NETWORK_FAULTS, *NEMESIS_FAULTS, *NODE_FAULTS) if dice.random() < 0.35)
         return cls(
             powers=powers,
-            reserves=dice.randint(0, RESERVES_MAX),
+            reserves=dice.choice(RESERVES),
             liars=_drawn_liars(dice, powers),
             faults=faults,
             loss=dice.choice((0.02, 0.1, 0.3)) if "loss" in faults else 0.0,
@@ -122,6 +130,22 @@ class Plan:
             set_change=dice.choice((0.2, 0.6)) if "set_change" in faults else 0.0,
             last_sign_state=dice.random() < 0.5,
             chaos_ms=dice.randint(CHAOS_MS_MAX // 4, CHAOS_MS_MAX),
+        )
+
+    @classmethod
+    def _drawn_contested(cls, dice: random.Random) -> Plan:
+        """Equal validators that lock different blocks in different rounds, and one that proposes what had a polka.
+
+        The rare lines about locks are carried out here; in worlds with everything, rounds fail before anybody locks.
+        """
+        size = dice.choice((4, 4, 7))
+        return cls(
+            powers=(1,) * size,
+            liars=dict.fromkeys(range((size - 1) // 3), frozenset({"old_polka", "amnesia", "two_votes"})),
+            contested=True,
+            crash=dice.choice((0.0, 0.02)),
+            load=1.0,
+            chaos_ms=CHAOS_MS_MAX,
         )
 
 

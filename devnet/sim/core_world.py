@@ -17,10 +17,11 @@ from consensus.chain import ChainState
 from consensus.effects import Effect
 from consensus.inputs import Input
 from consensus.validators import Update
-from consensus.vote import Proposal, Vote
+from consensus.vote import Proposal, Vote, VoteKind
 from devnet.sim import core_trace
 from devnet.sim.core_chain import (
     GENESIS_TIME_MS,
+    PARAMS,
     SimBlock,
     drawn_updates,
     earliest_ms,
@@ -40,8 +41,12 @@ CALM_DELAY_MS = 15
 """A message that nothing delays takes up to so long."""
 DELAYED_SHARE = 0.3
 """Of the messages, where messages are delayed."""
-GOSSIP_MS = 60
+GOSSIP_MS = 80
 """How often a node looks at what a peer lacks."""
+PREVOTE_LATE, PRECOMMIT_LATE = 6, 1
+"""While messages race with timers a vote takes up to so many timeouts of its step longer: polkas are seen by some."""
+PROPOSAL_LATE_SHARE = 0.25
+"""Of the proposals, meanwhile; each takes up to two propose timeouts longer."""
 DOWN_MS_MAX = 1_500
 FURTHER_HEIGHTS = 2
 """So many more must be decided after healing, at least."""
@@ -62,8 +67,10 @@ class World:
         self.now_ms = 0
         self.epoch_ms = GENESIS_TIME_MS
         self.healed = False
-        self.silent = False
+        self.silent = plan.contested
         """Whether nobody supplies what a peer lacks."""
+        self.racing = plan.contested
+        """Whether messages arrive about when timers fire."""
         self.faults: Counter[str] = Counter()
         self.lines: Counter[str] = Counter()
         """Of Algorithm 1, by correct nodes."""
@@ -211,6 +218,7 @@ class World:
         self.note("everything heals")
         self.healed = True
         self.silent = False
+        self.racing = False
         self.cut.clear()
         for node in self.nodes:
             node.paused_until_ms = node.slow_ms = 0
@@ -304,7 +312,7 @@ class World:
         for peer in self.nodes:
             if not half or self._random() < 0.5:
                 self.send(node, peer, vote)
-        if node.honest and vote.kind == 2:
+        if node.honest and vote.kind is VoteKind.PRECOMMIT:
             self.nemesis.somebody_precommitted()
 
     def says_proposal(self, node: Node, proposal: Proposal, block: SimBlock, *, half: bool) -> None:
@@ -336,10 +344,22 @@ class World:
         if plan.loss and dice() < plan.loss:
             self.faults["loss"] += 1
             return
-        self._carry(link, peer, message, held_ms + sender.slow_ms + peer.slow_ms)
+        held_ms += sender.slow_ms + peer.slow_ms
+        if self.racing:
+            held_ms += self._late_for_its_timer(message)
+        self._carry(link, peer, message, held_ms)
         if plan.duplicate and dice() < plan.duplicate:
             self.faults["duplicate"] += 1
             self._carry(link, peer, message, held_ms + self.upto(300))
+
+    def _late_for_its_timer(self, message: Message) -> int:
+        """How much later a message arrives while messages race with timers, in ms."""
+        if isinstance(message, Vote):
+            share = PREVOTE_LATE if message.kind is VoteKind.PREVOTE else PRECOMMIT_LATE
+            return self.upto(share * PARAMS.prevote_ms(message.round))
+        if isinstance(message, Proposed) and self.chance(PROPOSAL_LATE_SHARE):
+            return self.upto(2 * PARAMS.propose_ms(message.proposal.round))
+        return 0
 
     def _carry(self, link: tuple[int, int], peer: Node, message: Message, more_ms: int) -> None:
         delay_ms = 1 + self.upto(CALM_DELAY_MS) + more_ms

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,9 @@ SAVE_EVERY_S = 10.0
 """An interrupted run loses at most so much."""
 CHUNK = 8
 """Worlds that a process is given at a time."""
+
+GARBAGE_THRESHOLD = 200_000
+"""Objects made before Python looks for circular garbage: a world is many small ones, and goes as a whole."""
 
 Progress = Callable[[Report], None]
 
@@ -58,4 +62,5 @@ def _outcomes(report: Report, jobs: int) -> Iterator[Iterator[Outcome]]:
 
 def one(name: str, seed: int) -> Outcome:
     """The world of *seed* at the depth called *name*."""
+    gc.set_threshold(GARBAGE_THRESHOLD)
     return depth(name).run(seed)
