@@ -115,4 +115,4 @@ def _show_tail(depth_name: str, seed: int) -> None:
     depth(depth_name).run(seed, tail.append)
     click.echo(f"\nthe last steps of seed {seed}; all of them: {replay_command(depth_name, seed)}")
     click.echo("\n".join(tail))
-    click.echo("keep the seed: a line in tests/worlds/failed_seeds.txt, with what it found")
+    click.echo(f"keep the seed: a line in tests/worlds/failed_{depth_name}_seeds.txt, with what it found")

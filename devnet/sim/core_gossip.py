@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devnet.sim.core_messages import Body, Proposed, Synced
+from consensus.validators import ValidatorSet
+from consensus.vote import VoteKind
+from devnet.sim.core_messages import Body, Proposed, Synced, mark
 
 if TYPE_CHECKING:
     from devnet.sim.core_node import Node
@@ -14,6 +16,20 @@ SYNC_BLOCKS = 4
 """Decided blocks that a peer is given at a time."""
 VOTES_INSTEAD_SHARE = 0.5
 """Of the times that a peer one height behind is given the precommits as votes, as if it had heard them late."""
+
+
+def proves(message: Synced, validators: ValidatorSet) -> bool:
+    """Whether the votes are a commit: precommits of one round, signed by more than 2/3 of *validators*."""
+    block = message.block
+    powers: dict[bytes, int] = {}
+    for vote in message.votes:
+        member = validators.by_address(vote.validator)
+        fits = (vote.kind, vote.height, vote.block_id) == (VoteKind.PRECOMMIT, block.height, block.id)
+        if member is None or not fits or vote.signature != mark(vote.validator):
+            return False
+        powers[vote.validator] = member.power
+    one_round = len({vote.round for vote in message.votes}) == 1
+    return one_round and validators.has_two_thirds(sum(powers.values()))
 
 
 def supply(world: World, node: Node, peer: Node) -> None:

@@ -36,6 +36,8 @@ from consensus.inputs import (
 )
 from consensus.vote import Proposal, Vote, VoteKind
 from devnet.sim.core_chain import SimBlock, earliest_ms, is_valid
+from devnet.sim.core_disk import Log, SignerMemory, Slot
+from devnet.sim.core_gossip import proves
 from devnet.sim.core_lines import WatchedMachine
 from devnet.sim.core_messages import (
     Body,
@@ -49,6 +51,7 @@ from devnet.sim.core_messages import (
     make_vote,
     mark,
 )
+from devnet.sim.core_restart import replay
 from devnet.sim.outcome import Broken
 
 if TYPE_CHECKING:
@@ -62,9 +65,6 @@ AHEAD_MAX = 64
 BUILD_MS_MAX = 20
 CLOCK_LOOK_MS = 5_000
 """How often a waiting node looks at its clock, which may be set meanwhile."""
-Slot = tuple[int, int, int]
-"""Height, round, step, in the order in which a validator signs."""
-Signed = tuple[Slot, bytes | None]
 
 
 class _Crash(Exception):
@@ -99,9 +99,7 @@ class Node:
         self.compared: dict[int, tuple[int, int]] = {}
         """Peer → both versions when it last lacked nothing."""
         self.chain: list[tuple[SimBlock, tuple[Vote, ...]]] = []
-        self._last_signed: Signed = ((0, 0, 0), None)
-        """The signer's memory, if the world's nodes keep one."""
-        self._last_signed_synced: Signed = self._last_signed
+        self.signer = SignerMemory()
         self._ahead: list[Message] = []
         self._begin_height(world.genesis)
 
@@ -120,14 +118,10 @@ class Node:
         """In WAIT of the height after *state*."""
         self.state = state
         self.height = state.height + 1
-        self.log: list[Input] = []
-        self.log_effects: list[list[Effect]] = []
-        """What the machine answered to each logged input."""
-        self.synced = 0
-        """How many logged inputs a crash can't take."""
+        self.log = Log()
         self._unspoken: list[Vote | Proposal] = []
         self._decision: Decide | None = None
-        self.machine = self._fresh_machine(self.world.lines if self.honest else self.world.lines_of_liars)
+        self.machine = self.fresh_machine(self.world.lines if self.honest else self.world.lines_of_liars)
         self._forget()
         self.version += 1
 
@@ -135,7 +129,8 @@ class Node:
         self.proposals: dict[int, Proposal] = {}
         """The first of each round."""
         self._timely: dict[int, bool] = {}
-        self._fed: set[tuple[int, bytes]] = set()
+        self.fed: set[tuple[int, bytes]] = set()
+        """Round and block of the proposals that the machine was given."""
         self.votes: dict[tuple[int, VoteKind, bytes, bytes | None], Vote] = {}
         """All that the machine was given."""
         self.blocks: dict[bytes, SimBlock] = {}
@@ -145,7 +140,8 @@ class Node:
         self.wanted: set[bytes] = set()
         self._judged: set[bytes] = set()
 
-    def _fresh_machine(self, lines: Counter[str]) -> WatchedMachine:
+    def fresh_machine(self, lines: Counter[str]) -> WatchedMachine:
+        """A machine of this height that has seen nothing."""
         make = self.liar.machine if self.liar is not None else WatchedMachine
         machine = make(
             height=self.height,
@@ -189,8 +185,7 @@ class Node:
             case Build(round=round_):
                 if self.machine.round == round_ and self.machine.step is Step.PROPOSE:
                     block = self.world.build(self)
-                    self.blocks[block.id] = block
-                    self._judged.add(block.id)
+                    self.knows_block(block)
                     self._handle(ValueBuilt(self.height, round_, block.id))
             case Judged(block_id=block_id):
                 self._judged.add(block_id)
@@ -242,8 +237,7 @@ class Node:
             block_time_ms=block.time_ms, received_ms=self.clock_ms(), round_=proposal.round
         )
         self.version += 1
-        self.proposals[proposal.round] = proposal
-        self._timely[proposal.round] = timely
+        self.knows_proposal(proposal, timely=timely)
         if not timely and self.honest:
             self.world.faults["untimely"] += 1
         height = self.height
@@ -274,8 +268,8 @@ class Node:
         life, height = self.life, self.height
         valid = is_valid(block, self.state)
         for round_, proposal in list(self.proposals.items()):
-            if proposal.block_id == block.id and (round_, block.id) not in self._fed:
-                self._fed.add((round_, block.id))
+            if proposal.block_id == block.id and (round_, block.id) not in self.fed:
+                self.fed.add((round_, block.id))
                 self._handle(ProposalReceived(proposal, valid, self._timely[round_]))
                 if (self.life, self.height) != (life, height):
                     return
@@ -284,19 +278,18 @@ class Node:
 
     def _sync(self, message: Synced) -> None:
         """A decided block from a peer that is ahead counts if its commit is more than 2/3 of our set's power."""
-        block, validators = message.block, self.state.validators
-        if block.height != self.height:
-            return
-        rounds = {vote.round for vote in message.votes}
-        signers: dict[bytes, int] = {}
-        for vote in message.votes:
-            member = validators.by_address(vote.validator)
-            fits = (vote.kind, vote.height, vote.block_id) == (VoteKind.PRECOMMIT, self.height, block.id)
-            if member is None or not fits or vote.signature != mark(vote.validator):
-                return
-            signers[vote.validator] = member.power
-        if len(rounds) == 1 and validators.has_two_thirds(sum(signers.values())):
-            self._commit(block, message.votes)
+        if message.block.height == self.height and proves(message, self.state.validators):
+            self._commit(message.block, message.votes)
+
+    def knows_proposal(self, proposal: Proposal, *, timely: bool) -> None:
+        """*proposal* is the one of its round."""
+        self.proposals[proposal.round] = proposal
+        self._timely[proposal.round] = timely
+
+    def knows_block(self, block: SimBlock) -> None:
+        """*block* is complete here, and executed."""
+        self.blocks[block.id] = block
+        self._judged.add(block.id)
 
     # The machine, the log, our voice
 
@@ -325,9 +318,8 @@ class Node:
                 vote = event.vote
                 self.votes[vote.round, vote.kind, vote.validator, vote.block_id] = vote
             round_, locked_round = machine.round, machine.locked_round
-            self.log.append(event)
             answer = machine.handle(event)
-            self.log_effects.append(answer)
+            self.log.append(event, answer)
             if self.world.tell is not None:
                 self.world.tell_of(self, event, answer)
             if self.honest and not (
@@ -379,43 +371,22 @@ class Node:
 
     def _propose(self, round_: int, pol_round: int, block_id: bytes, queue: deque[Input]) -> None:
         proposal = make_proposal(self.address, self.height, round_, pol_round, block_id)
-        self.proposals[round_] = proposal
-        self._timely[round_] = True
-        self._fed.add((round_, block_id))
+        self.knows_proposal(proposal, timely=True)
+        self.fed.add((round_, block_id))
         self._unspoken.append(proposal)
         queue.append(ProposalReceived(proposal, is_valid(self.world.blocks[block_id], self.state), True))
 
     def _sign(self, slot: Slot, block_id: bytes | None) -> None:
-        """As the signer: never back, and in one place the same again only. A correct node never has to be refused.
-
-        Without a last-sign state the log alone keeps the node from contradicting itself.
-        """
-        if not self.world.plan.last_sign_state or not self.honest:
-            return
-        last, said = self._last_signed
-        if slot < last or (slot == last and said != block_id):
-            raise Broken("refused_signature", f"{self.name} has signed in {last} and wants to sign in {slot}")
-        self._last_signed = (slot, block_id)
-
-    def _recall_signatures(self) -> None:
-        """What the log says that we said is signed."""
-        own = [
-            ((vote.height, vote.round, int(vote.kind)), vote.block_id)
-            for vote in self.votes.values()
-            if self._is_own(vote)
-        ]
-        own += [((said.height, said.round, 0), said.block_id) for said in self.proposals.values() if self._is_own(said)]
-        self._last_signed = max([self._last_signed, *own], key=lambda signed: signed[0])
-
-    def _is_own(self, message: Vote | Proposal) -> bool:
-        return message.signature == mark(self.address)
+        """Without a signer's memory the log alone keeps the node from contradicting itself."""
+        if self.world.plan.signer_memory and self.honest:
+            self.signer.sign(slot, block_id)
 
     def _speak(self) -> None:
         """What we said is durable and out."""
         self._crash_if("before the log was synced")
-        self.synced = len(self.log)
+        self.log.sync()
         self._crash_if("log synced, signer not")
-        self._last_signed_synced = self._last_signed
+        self.signer.sync()
         self._crash_if("signer synced, not spoken")
         unspoken, self._unspoken = self._unspoken, []
         half = self.world.crash_now("half spoken")
@@ -456,12 +427,10 @@ class Node:
         self.down = True
         self.life += 1
         self._ahead = []
-        kept = self.synced + self.world.upto(len(self.log) - self.synced + 1)
-        if kept < len(self.log):
+        if self.log.crash(self.world.dice.random()):
             self.world.faults["crash: logged inputs lost"] += 1
-            del self.log[kept:], self.log_effects[kept:]
-        self._last_signed = self._last_signed_synced
-        self.world.note(f"{self.name} crashes at height {self.height} with {kept} logged inputs")
+        self.signer.crash()
+        self.world.note(f"{self.name} crashes at height {self.height} with {len(self.log.inputs)} logged inputs")
         self.world.restart_later(self)
 
     def restart(self) -> None:
@@ -471,68 +440,8 @@ class Node:
         self._unspoken = []
         self._decision = None
         self._forget()
-        self.machine = self._fresh_machine(Counter())
-        done: list[Effect] = []
-        for event, expected in zip(self.log, self.log_effects, strict=True):
-            self._recall(event)
-            answer = self.machine.handle(event)
-            if answer != expected:
-                raise Broken("replay", f"{self.name}: {event} gave {expected} before the crash, and now {answer}")
-            done += answer
-        self.synced = len(self.log)
-        self._recall_signatures()
-        self._last_signed_synced = self._last_signed
-        if self.honest:
-            self.machine.lines = self.world.lines
-            self._check_own_word()
-        self.world.note(f"{self.name} is back at height {self.height} with {self.synced} logged inputs")
+        wanted = replay(self)
+        self.world.note(f"{self.name} is back at height {self.height} with {len(self.log.inputs)} logged inputs")
         if self.machine.step is Step.WAIT:
             self.begin()
-        self._work(deque(), tuple(effect for effect in done if self._is_still_wanted(effect)))
-
-    def _recall(self, event: Input) -> None:
-        """What the driver knows again because *event* is in its log."""
-        match event:
-            case VoteReceived(vote=vote):
-                self.votes[vote.round, vote.kind, vote.validator, vote.block_id] = vote
-            case ProposalReceived(proposal=proposal, timely=timely):
-                self.proposals[proposal.round] = proposal
-                self._timely[proposal.round] = timely
-                self._fed.add((proposal.round, proposal.block_id))
-                self._recall_block(proposal.block_id)
-            case ValueBuilt(block_id=block_id) | BlockArrived(block_id=block_id):
-                self._recall_block(block_id)
-            case _:
-                pass
-
-    def _recall_block(self, block_id: bytes) -> None:
-        self.blocks[block_id] = self.world.blocks[block_id]
-        self._judged.add(block_id)
-
-    def _check_own_word(self) -> None:
-        """What the log says that we said stands, and what we precommitted is locked (as `node.consensus_replay`)."""
-        for vote in self.votes.values():
-            if self._is_own(vote):
-                if vote.kind is VoteKind.PRECOMMIT and vote.block_id and self.machine.locked_round < vote.round:
-                    raise Broken("replay", f"{self.name}: the lock of {vote} is lost")
-                self.world.promises.votes(self, vote)  # a peer may be given it from now on
-        for proposal in self.proposals.values():
-            if self._is_own(proposal):
-                self.world.promises.proposes(self, proposal)
-
-    def _is_still_wanted(self, effect: Effect) -> bool:
-        """Whether *effect* of before the crash must be done (again)."""
-        machine = self.machine
-        match effect:
-            case SignVote(kind=kind, round=round_, block_id=block_id):
-                return round_ >= machine.round and (round_, kind, self.address, block_id) not in self.votes
-            case SignProposal(round=round_):
-                return round_ >= machine.round and round_ not in self.proposals
-            case BuildValue(round=round_):
-                return round_ == machine.round and machine.step is Step.PROPOSE and round_ not in self.proposals
-            case StartTimer(round=round_):
-                return round_ >= machine.round
-            case FetchBlock() | Decide():
-                return True
-            case _:
-                return False
+        self._work(deque(), tuple(wanted))

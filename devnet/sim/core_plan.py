@@ -102,7 +102,7 @@ class Plan:
     """Share of heights at which a node has something to decide at once; else the heartbeat comes."""
     set_change: float = 0.0
     """Share of blocks that change the set."""
-    last_sign_state: bool = True
+    signer_memory: bool = True
     """Whether nodes keep one beside the log; without it the log alone protects."""
     chaos_ms: int = CHAOS_MS_MAX
     """Faults end after this time, or once `chaos_heights` are decided."""
@@ -128,7 +128,7 @@ class Plan:
             build_failure=dice.choice((0.1, 0.4)) if "build_failure" in faults else 0.0,
             load=dice.choice((1.0, 1.0, 0.7, 0.2)),
             set_change=dice.choice((0.2, 0.6)) if "set_change" in faults else 0.0,
-            last_sign_state=dice.random() < 0.5,
+            signer_memory=dice.random() < 0.5,
             chaos_ms=dice.randint(CHAOS_MS_MAX // 4, CHAOS_MS_MAX),
         )
 

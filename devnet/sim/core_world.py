@@ -253,12 +253,11 @@ class World:
         """Share of the blocks that can't be built."""
         return 0.0 if self.healed else self.plan.build_failure
 
-    def build(self, node: Node, *, defect: str | None = None) -> SimBlock:
+    def build(self, node: Node) -> SimBlock:
         """A new block of *node*'s on its last one; a liar's may be invalid."""
         parent = node.state
         time_ms = max(node.clock_ms(), earliest_ms(parent))
-        if node.liar is not None and defect is None:
-            defect = node.liar.draws_defect()
+        defect = node.liar.draws_defect() if node.liar is not None else None
         if defect == "wrong time":
             time_ms = earliest_ms(parent) - 1
         updates: tuple[Update, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,8 +57,13 @@ def _outcomes(report: Report, jobs: int) -> Iterator[Iterator[Outcome]]:
         yield map(world, seeds)
         return
     # Spawned, not forked: each process has its own end of the pipes, so that none outlives this one.
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+    with multiprocessing.get_context("spawn").Pool(jobs, _ignore_interrupts) as pool:
         yield pool.imap(world, seeds, CHUNK)
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches all processes of a terminal; the first one ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def one(name: str, seed: int) -> Outcome:

@@ -130,3 +130,12 @@ def test_command_traces_one_world(fake: FakeDepth) -> None:
     assert "what happens in 3" in traced.stdout
     assert CliRunner().invoke(devnet, ["sim", "--seeds", "3..5", "--trace"]).exit_code == 2
     assert CliRunner().invoke(devnet, ["sim", "--seeds", "none"]).exit_code == 2
+
+
+def test_two_processes_come_to_the_same_as_one() -> None:
+    one, two = Report.over("core", range(6)), Report.over("core", range(6))
+    runner.run(one, jobs=1, state=None, progress=lambda report: None)
+    runner.run(two, jobs=2, state=None, progress=lambda report: None)
+    assert two.worlds == 6
+    assert two.hash == one.hash
+    assert two.lines == one.lines

@@ -17,7 +17,7 @@ from devnet.sim.outcome import Broken
 from devnet.sim.seeds import kept
 
 SEEDS = range(60)
-FAILED = kept(Path(__file__).parent / "failed_seeds.txt")
+FAILED = kept(Path(__file__).parent / "failed_core_seeds.txt")
 
 
 def world(plan: Plan, seed: int = 1) -> World:
