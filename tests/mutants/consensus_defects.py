@@ -214,8 +214,8 @@ FACTS = (
     Defect(
         "votes for nil stand in a commit unverified",
         _CHAIN_PY,
-        "        if entry is not None:\n            message = for_block",
-        "        if entry is not None and entry.for_block:\n            message = for_block",
+        "        if entry is not None:\n            holds = ",
+        "        if entry is not None and entry.for_block:\n            holds = ",
         CHAIN,
     ),
     Defect(
