@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from city.admission import BLOCK_FULL, Terms, check, check_nonce_for_block
 from city.register import Register, Work
 from city.sdk.context import REGISTER, Context, module_address, moment_of
 from city.sdk.fees import FeePolicy
+from city.sdk.module import Handler
 from city.sdk.runtime import Registry, Reporter, Runtime
 from city.sdk.weights import Meter
-from consensus.application import BlockInfo, BlockOutcome, Changes, EngineFault, Inadmissible, Result, State
+from consensus.application import (
+    BlockInfo,
+    BlockOutcome,
+    Changes,
+    EngineFault,
+    Inadmissible,
+    Misbehaviour,
+    Result,
+    State,
+)
 from consensus.shape import INTEGER_MAX
 from consensus.transaction import Transaction
 
@@ -22,6 +32,7 @@ class BlockExecution:
         self, registry: Registry, fees: type[FeePolicy] | None, state: State, block: BlockInfo, report: Reporter
     ) -> None:
         self._params = block.params
+        self._lies = block.evidence
         self._runtime = Runtime(registry, state, moment_of(block), Meter(INTEGER_MAX), report)
         self._register = cast(Register, self._runtime.modules[REGISTER])
         self._fees = fee_policy(self._runtime, fees)
@@ -42,8 +53,10 @@ class BlockExecution:
         return self._changes
 
     def begin(self) -> Result:
-        """Work that is due has run in the order of its time, while half of the block's weight could hold one more."""
+        """Proved lies are answered; then due work has run in the order of its time, in half of the weight at most."""
         self._check_versions()
+        for lie in self._lies:
+            self._answer(lie)
         room = self._params.block_weight_max // 2
         most = self._params.transaction_weight_max
         while self._weight + most <= room:
@@ -118,6 +131,15 @@ class BlockExecution:
         for call in terms.calls:
             self._runtime.carry(call, context)
 
+    def _answer(self, lie: Misbehaviour) -> None:
+        """Every module that declares an answer to *lie* has given it, or its failure is noted."""
+        for name in sorted(self._runtime.modules):
+            handler = self._runtime.modules[name].declaration.misbehaviour
+            if handler is not None:
+                arguments = {"public_key": lie.public_key, "power": lie.power, "height": lie.height}
+                self._weight += self._run_alone(handler, arguments)
+                self._runtime.settle()
+
     def _carry_out_work(self, due: int, number: int, work: Work) -> None:
         """One piece of work has run, or its failure is noted; either way it is out of the queue."""
         runtime = self._runtime
@@ -146,13 +168,18 @@ class BlockExecution:
             return 0
         if module.declared_table(handler.mark.pending.name).first() is None:
             return 0
+        return self._run_alone(handler, {})
+
+    def _run_alone(self, handler: Handler, arguments: dict[str, Any]) -> int:
+        """The weight that *handler*, in the name of its module, used; what fails changes nothing else, and is noted."""
+        runtime = self._runtime
         self._meter(self._params.transaction_weight_max)
-        context = Context(runtime, module_address(name))
-        code = runtime.attempt(f"{name}, end of block", lambda: runtime.call(handler, context, {}))
+        context = Context(runtime, module_address(handler.module))
+        code = runtime.attempt(f"{handler.module}, {handler.name}", lambda: runtime.call(handler, context, arguments))
         used = min(runtime.meter.used, runtime.meter.limit)
         self._meter(INTEGER_MAX)
         if code:
-            work = Work(module=name, name=handler.name, args=())
+            work = Work(module=handler.module, name=handler.name, args=handler.signature.write(arguments))
             self._register.note_failure(work, runtime.moment.time_ms, runtime.moment.height, code)
         return used
 

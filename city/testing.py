@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from city import app
@@ -23,7 +24,16 @@ from city.sdk.context import GOVERNANCE, REGISTER, Context, module_address
 from city.sdk.module import Module
 from city.sdk.runtime import Registry
 from consensus.address import key_address, to_text
-from consensus.application import BlockInfo, BlockOutcome, Changes, Event, Inadmissible, QueryRefused, Result
+from consensus.application import (
+    BlockInfo,
+    BlockOutcome,
+    Changes,
+    Event,
+    Inadmissible,
+    Misbehaviour,
+    QueryRefused,
+    Result,
+)
 from consensus.params import TINY, Params
 from consensus.signing import public_key, sha256
 from consensus.transaction import Body, Message, Transaction
@@ -229,9 +239,14 @@ class Town:
         self._commit(execution, [result])
         return result.code
 
-    def block(self, *transactions: Transaction, time_ms: int | None = None) -> list[Result]:
-        """The results of *transactions* in the next block, a second later or at *time_ms*. Raises Inadmissible."""
-        execution = self.app.execute(self.state, self._next_block(time_ms))
+    def block(
+        self, *transactions: Transaction, time_ms: int | None = None, evidence: Sequence[Misbehaviour] = ()
+    ) -> list[Result]:
+        """The results of *transactions* in the next block, a second later or at *time_ms*. Raises Inadmissible.
+
+        *evidence*: what the block proves of validators.
+        """
+        execution = self.app.execute(self.state, replace(self._next_block(time_ms), evidence=tuple(evidence)))
         begun = execution.begin()
         results = [execution.deliver(transaction) for transaction in transactions]
         self._commit(execution, [begun, *results])

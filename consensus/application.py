@@ -80,6 +80,17 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Misbehaviour:
+    """A lie of a validator that evidence in a block proved: two different votes of one kind in one round."""
+
+    public_key: PublicKey
+    power: U63
+    """In the set of that height."""
+    height: U63
+    """At which it lied; the set may have changed since."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BlockInfo:
     """The block in whose name an application executes."""
 
@@ -95,8 +106,8 @@ class BlockInfo:
     """The set of this height."""
     absent: tuple[Address, ...] = ()
     """Members of the former set without a signature in the canonical last commit."""
-    evidence: tuple[Anything, ...] = ()
-    """Verified evidence in this block (wire form)."""
+    evidence: tuple[Misbehaviour, ...] = ()
+    """What this block's evidence proved, verified; of each validator once, in the order of their addresses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

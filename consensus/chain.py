@@ -13,10 +13,13 @@ from functools import lru_cache
 from typing import Annotated
 
 from consensus import merkle
-from consensus.application import BlockInfo, BlockOutcome, Result
+from consensus.address import key_address
+from consensus.application import BlockInfo, BlockOutcome, Misbehaviour, Result, State
 from consensus.block import HEADER_VERSION, Block, Commit, Header, ModuleRoot, Signed
-from consensus.codec import encode
+from consensus.codec import BadMessage, Wire, encode
+from consensus.evidence import Past, Uncounted
 from consensus.jellyfish import application_hash
+from consensus.leaf import BlockMark, leaf_key
 from consensus.params import HOUR_MS, Params
 from consensus.shape import U63, Count, Hash, to_bytes
 from consensus.signing import sha256, verify
@@ -29,8 +32,6 @@ UNDECIDED = bytes(32)
 
 FORMER_SETS_MAX = 4_096
 """Former sets that are kept for evidence; beyond, the oldest goes though it is not too old."""
-
-EVIDENCE_ROOT_EMPTY = merkle.root(())
 
 
 class InvalidBlock(Exception):
@@ -103,6 +104,10 @@ class ChainState:
             params=params,
         )
 
+    def past(self, state: State) -> Past:
+        """What evidence in the next block is judged by; *state* is that after `height`."""
+        return Past(state, chain_id=self.chain_id, height=self.height, time_ms=self.time_ms, params=self.params)
+
     def decided(self, header: Header) -> ChainState:
         """This state, which `next_state` gave, with the id and application hash of the header that it led to."""
         assert header.height == self.height, (header.height, self.height)
@@ -127,6 +132,11 @@ def transactions_root(ids: Sequence[bytes]) -> bytes:
 @lru_cache(maxsize=4)
 def _root_of_ids(ids: tuple[bytes, ...]) -> bytes:
     return merkle.root(ids)
+
+
+def evidence_root(evidence: Sequence[Wire]) -> bytes:
+    """32 bytes, RFC 6962 over the canonical bytes of each piece."""
+    return merkle.root([encode(item) for item in evidence])
 
 
 def commit_hash(commit: Commit | None) -> bytes:
@@ -175,34 +185,34 @@ def _unexpired(former_sets: tuple[FormerSet, ...], info: BlockInfo, params: Para
     return kept[-FORMER_SETS_MAX:]
 
 
-def chain_changes(parent: ChainState | None, following: ChainState) -> Mapping[bytes, bytes | None]:
-    """What changes in leaf ``chain`` from *parent* to *following* (None deletes); everything, for genesis (None).
+def chain_changes(
+    parent: ChainState | None, following: ChainState, evidence: Sequence[Misbehaviour] = ()
+) -> Mapping[bytes, bytes | None]:
+    """What changes in leaf ``chain`` (`consensus.leaf`) from *parent* to *following*; everything, for genesis (None).
 
-    Keys are a table's name, 00, and integers as 8 bytes big-endian:
-    ``set``, the set of the next height with its priorities; ``params``, those of the next height; ``members`` + first
-    height, the set in force since then without priorities, kept for the evidence window; ``former`` + first height,
-    last height and its time of such a set that is not in force any more; ``hour`` + number of the hour, height and time
-    of the first block in it, kept for the evidence window. Keys to delete may be absent. The way back is
-    `consensus.restored`.
+    None deletes; keys to delete may be absent. *evidence*: what that of the block between the two proved. The way
+    back is `consensus.restored`.
     """
-    changes: dict[bytes, bytes | None] = {_key("set"): to_bytes(following.validators)}
+    changes: dict[bytes, bytes | None] = {leaf_key("set"): to_bytes(following.validators)}
     if parent is None or parent.params != following.params:
-        changes[_key("params")] = to_bytes(following.params)
+        changes[leaf_key("params")] = to_bytes(following.params)
     if parent is None or parent.set_since != following.set_since:
-        changes[_key("members", following.set_since)] = to_bytes(without_priorities(following.validators))
+        changes[leaf_key("members", following.set_since)] = to_bytes(without_priorities(following.validators))
     if parent is not None:
         kept = {former.first_height for former in following.former_sets} | {following.set_since}
         known = [former.first_height for former in parent.former_sets] + [parent.set_since]
         gone = [height for height in known if height not in kept]
-        changes.update({_key(table, height): None for table in ("members", "former") for height in gone})
+        changes.update({leaf_key(table, height): None for table in ("members", "former") for height in gone})
         if parent.set_since != following.set_since:
             ended = following.former_sets[-1]
-            changes[_key("former", ended.first_height)] = encode((ended.last_height, ended.last_time_ms))
+            changes[leaf_key("former", ended.first_height)] = to_bytes(BlockMark(ended.last_height, ended.last_time_ms))
     hour = following.time_ms // HOUR_MS
     if parent is None or parent.time_ms // HOUR_MS != hour:
-        changes[_key("hour", hour)] = encode((following.height, following.time_ms))
+        changes[leaf_key("hour", hour)] = to_bytes(BlockMark(following.height, following.time_ms))
     if parent is not None:
-        changes.update({_key("hour", old): None for old in _hours_to_forget(parent, following)})
+        changes.update({leaf_key("hour", old): None for old in _hours_to_forget(parent, following)})
+    convicted = encode(following.height)
+    changes.update({leaf_key("convicted", key_address(lie.public_key)): convicted for lie in evidence})
     return changes
 
 
@@ -220,10 +230,6 @@ def _first_hour(state: ChainState) -> int:
     return max(0, (state.time_ms - state.params.evidence_age_ms) // HOUR_MS)
 
 
-def _key(table: str, *parts: int) -> bytes:
-    return table.encode("ascii") + b"\x00" + b"".join(part.to_bytes(8, "big") for part in parts)
-
-
 def without_priorities(validators: ValidatorSet) -> ValidatorSet:
     """The same members and powers with all priorities 0: what a set's hash vouches for, and no more."""
     return ValidatorSet(tuple([replace(validator, priority=0) for validator in validators.validators]))
@@ -236,6 +242,7 @@ def build_block(
     time_ms: int,
     proposer: bytes,
     last_commit: Commit | None,
+    evidence: Sequence[Wire] = (),
     transaction_ids: Sequence[bytes],
     results: Sequence[Result],
     module_roots: Sequence[ModuleRoot],
@@ -254,17 +261,18 @@ def build_block(
         params_hash=params_hash(parent.params),
         app_hash=application_hash(module_roots),
         results_hash=results_hash(results),
-        evidence_root=EVIDENCE_ROOT_EMPTY,
+        evidence_root=evidence_root(evidence),
         proposer=proposer,
     )
-    return Block(header, last_commit, (), tuple(transaction_ids), tuple(module_roots))
+    return Block(header, last_commit, tuple(evidence), tuple(transaction_ids), tuple(module_roots))
 
 
-def check_block(block: Block, bodies_bytes: int, parent: ChainState) -> None:
+def check_block(block: Block, bodies_bytes: int, parent: ChainState, state: State) -> None:
     """*block* follows from *parent*, as far as can be known without executing it. Raises InvalidBlock.
 
-    *bodies_bytes* is the size of all its transactions. What only execution shows is left: results and next set, and
-    whether the module roots, which here only agree with the application hash, are the right ones.
+    *state* is the one after *parent*; *bodies_bytes* is the size of all the block's transactions. What only execution
+    shows is left: results and next set, and whether the module roots, which here only agree with the application hash,
+    are the right ones.
     """
     header = block.header
     _check_place(header, parent)
@@ -274,6 +282,15 @@ def check_block(block: Block, bodies_bytes: int, parent: ChainState) -> None:
     known_proposer = parent.validators.index_of(header.proposer) is not None
     _require(known_proposer, "proposer", f"{header.proposer.hex()} is no validator of this height")
     _check_last_commit(block, parent)
+    judged_evidence(block.evidence, parent, state)
+
+
+def judged_evidence(evidence: Sequence[Wire], parent: ChainState, state: State) -> tuple[Misbehaviour, ...]:
+    """What *evidence* in a block on *parent* proves; *state* is that after *parent*. Raises InvalidBlock."""
+    try:
+        return parent.past(state).judge_all(evidence)
+    except (BadMessage, Uncounted) as wrong:
+        raise InvalidBlock("block.evidence", str(wrong)) from None
 
 
 def contents_belong(block: Block) -> bool:
@@ -285,7 +302,7 @@ def contents_belong(block: Block) -> bool:
     return (
         header.last_commit_hash == commit_hash(block.last_commit)
         and header.transactions_root == transactions_root(block.transaction_ids)
-        and header.evidence_root == merkle.root([encode(item) for item in block.evidence])
+        and header.evidence_root == evidence_root(block.evidence)
         and header.app_hash == application_hash(block.module_roots)
     )
 
@@ -319,8 +336,7 @@ def _check_contents(block: Block, bodies_bytes: int, params: Params) -> None:
     check_size(block, bodies_bytes, params)
     _require(len(set(ids)) == len(ids), "duplicate_transaction", "a transaction occurs twice")
     _require(header.transactions_root == transactions_root(ids), "transactions_root", "is not that of the ids")
-    no_evidence = not block.evidence and header.evidence_root == EVIDENCE_ROOT_EMPTY
-    _require(no_evidence, "evidence", "this version of the engine accepts no evidence in blocks")
+    _require(header.evidence_root == evidence_root(block.evidence), "evidence_root", "is not that of the evidence")
     names = [leaf.module for leaf in block.module_roots]
     in_order = all(name.isascii() for name in names) and names == sorted(set(names))
     _require(in_order, "module_roots", "module roots must have ASCII names, in order, each once")

@@ -11,7 +11,9 @@ import trio
 
 from consensus.block import Block, Commit
 from consensus.chain import InvalidBlock, check_block, check_size
+from consensus.evidence import to_wire
 from consensus.transaction import Transaction
+from node.evidence_pool import EvidencePool
 from node.execution import Executor, Undecidable
 from node.height import Candidate, HeightInProgress
 from node.mempool import Mempool
@@ -38,8 +40,16 @@ class Supplier(Protocol):
 class Acquisition:
     """Finds, completes, judges and builds blocks of the height in progress."""
 
-    def __init__(self, mempool: Mempool, executor: Executor, supplier: Supplier, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        mempool: Mempool,
+        evidence: EvidencePool,
+        executor: Executor,
+        supplier: Supplier,
+        now_ms: Callable[[], int],
+    ) -> None:
         self._mempool = mempool
+        self._evidence = evidence
         self._executor = executor
         self._supplier = supplier
         self._now_ms = now_ms
@@ -56,7 +66,7 @@ class Acquisition:
         """Whether there is a verdict on *candidate*, which it then bears. None if this machine can't execute it."""
         block = candidate.block
         try:
-            check_block(block, 0, height.parent)
+            check_block(block, 0, height.parent, self._executor.state)
             await self._complete(height, candidate)
             bodies_bytes = sum(len(transaction.raw) for transaction in candidate.transactions)
             check_size(block, bodies_bytes, height.parent.params)
@@ -70,7 +80,7 @@ class Acquisition:
         return True
 
     async def build(self, height: HeightInProgress, round_: int, proposer: bytes, last_commit: Commit | None) -> Block:
-        """A block of what waits in the pool, as a valid candidate (L18).
+        """A block of what waits in the pools, as a valid candidate (L18).
 
         Each failed round halves the time that filling it may take: a town under overload decides smaller blocks.
         """
@@ -84,6 +94,7 @@ class Acquisition:
                     time_ms=time_ms,
                     proposer=proposer,
                     last_commit=last_commit,
+                    evidence=[to_wire(piece) for piece in self._evidence.for_block()],
                     reap=partial(self._reap, time_ms, params.block_transactions_max),
                     drop=self._mempool.drop,
                     until=trio.current_time() + fill_s,

@@ -308,7 +308,8 @@ class BlockSync:
         if candidate is None or not candidate.complete:
             candidate = Candidate(block, [None] * len(block.transaction_ids))
         try:
-            check_block(block, sum(len(raw) for raw in answer.transactions), height.parent)
+            bodies_bytes = sum(len(raw) for raw in answer.transactions)
+            check_block(block, bodies_bytes, height.parent, self._store.state())
             if not candidate.complete:
                 candidate.fill(await self._mempool.admit_bodies(answer.transactions))
         except (InvalidBlock, Inadmissible, BadMessage) as invalid:

@@ -30,6 +30,7 @@ from consensus.effects import (
     SignVote,
     StartTimer,
 )
+from consensus.evidence import DuplicateVote
 from consensus.inputs import (
     BeginRound,
     BlockArrived,
@@ -45,6 +46,7 @@ from consensus.vote import Proposal, Vote, VoteKind
 from node.acquisition import Acquisition, Supplier
 from node.consensus_log import LoggedBlock, block_here, to_record
 from node.consensus_replay import replay
+from node.evidence_pool import EvidencePool
 from node.execution import Executed, Executor, Undecidable
 from node.height import Candidate, HeightInProgress
 from node.heights import Heights
@@ -95,6 +97,7 @@ class ConsensusDriver:
         store: Store,
         mempool: Mempool,
         executor: Executor,
+        evidence: EvidencePool,
         wal: Wal,
         voice: Voice,
         heights: Heights,
@@ -104,6 +107,7 @@ class ConsensusDriver:
         """Raises NodeStopped if the stored chain does not contain *trust_root*."""
         self._store = store
         self._mempool = mempool
+        self._evidence = evidence
         self.executor = executor
         self._wal = wal
         self.voice = voice
@@ -138,7 +142,7 @@ class ConsensusDriver:
     def follow(self, publisher: Publisher) -> None:
         """*publisher* carries what the driver says; called once, before `run`."""
         self._publisher = publisher
-        self._acquisition = Acquisition(self._mempool, self.executor, publisher, self._now_ms)
+        self._acquisition = Acquisition(self._mempool, self._evidence, self.executor, publisher, self._now_ms)
 
     def feed(self, input_: Input) -> None:
         """*input_* will be handled, in order, if its height is still in progress then."""
@@ -293,9 +297,14 @@ class ConsensusDriver:
                 known = height.candidates.get(effect.block_id)
                 raise refused_decision(height.number, effect.block_id, known.refused if known else None)
             case FoundEquivocation():
-                self.equivocations += 1
-                vote = effect.first
-                log.warning("equivocation_found", validator=vote.validator.hex(), height=vote.height, round=vote.round)
+                self._convict(DuplicateVote.of(effect.first, effect.second))
+
+    def _convict(self, evidence: DuplicateVote) -> None:
+        """*evidence*, found at the height in progress, waits for a block after it."""
+        self.equivocations += 1
+        vote = evidence.first
+        log.warning("equivocation_found", validator=vote.validator.hex(), height=vote.height, round=vote.round)
+        self._evidence.found(evidence)
 
     # What the machine asks for --------------------------------------------------------------------------------------
 
@@ -304,7 +313,7 @@ class ConsensusDriver:
         self.feed(TimerFired(effect.height, effect.round, effect.step))
 
     async def _await_work(self, height: HeightInProgress) -> None:
-        await occasion(height.parent, self._mempool, self.executor.next_due_ms(), self._now_ms)
+        await occasion(height.parent, self._mempool, self._evidence, self.executor.next_due_ms(), self._now_ms)
         self.feed(BeginRound(height.number))
 
     async def _build(self, height: HeightInProgress, round_: int) -> None:
@@ -382,6 +391,7 @@ class ConsensusDriver:
         self._wal.reset(number)
         self._mempool.committed([transaction.id for transaction in executed.transactions])
         self._mempool.set_chain(self._store.state(), executed.chain_state)
+        self._evidence.set_chain(self._store.state(), executed.chain_state, committed=len(executed.block.evidence))
         log.debug("height_decided", height=number, round=commit.round, transactions=len(executed.transactions))
         self._decided = self._synced = None
         self.height = self._next_height()

@@ -17,6 +17,7 @@ from consensus.effects import (
     Decide,
     Effect,
     FetchBlock,
+    FoundEquivocation,
     RefusedDecision,
     SignProposal,
     SignVote,
@@ -103,7 +104,7 @@ def _is_still_wanted(height: HeightInProgress, effect: Effect) -> bool:
             return effect.round == machine.round and machine.step is Step.PROPOSE
         case SignVote() | SignProposal() | StartTimer():
             return effect.round >= machine.round
-        case FetchBlock() | Decide() | RefusedDecision():
+        case FetchBlock() | Decide() | RefusedDecision() | FoundEquivocation():
             return True
         case _:
             return False

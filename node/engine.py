@@ -19,13 +19,15 @@ import trio
 from consensus.application import Application
 from consensus.chain import ChainState, chain_changes
 from consensus.vote import VoteKind
-from node import consensus_messages, sync_messages, transaction_gossip
+from node import consensus_messages, evidence_gossip, sync_messages, transaction_gossip
 from node.block_sync import BlockSync
 from node.clock import ClockWatch
 from node.config import Config
 from node.consensus_driver import ConsensusDriver
 from node.consensus_gossip import ConsensusGossip
 from node.disk import DISK, Disk
+from node.evidence_gossip import EvidenceGossip
+from node.evidence_pool import EvidencePool
 from node.execution import Executor
 from node.files import write_atomically
 from node.genesis import GenesisFile
@@ -53,7 +55,12 @@ from p2p.transport import TcpTransport, Transport
 
 log = structlog.get_logger("node")
 
-CHANNELS = (consensus_messages.CHANNEL, transaction_gossip.CHANNEL, sync_messages.CHANNEL)
+CHANNELS = (
+    consensus_messages.CHANNEL,
+    transaction_gossip.CHANNEL,
+    sync_messages.CHANNEL,
+    evidence_gossip.CHANNEL,
+)
 
 
 SENDER_SHARE = 16
@@ -88,6 +95,7 @@ class Belongings:
     genesis: GenesisFile
     node_seed: bytes
     store: Store
+    evidence: EvidencePool
     wal: Wal
     signer: Signer | None
     """None on a full node."""
@@ -107,9 +115,12 @@ class Engine:
         self._verifier = new_verifier(own.config.verify.processes)
         self.mempool = Mempool(app, self._verifier, _mempool_limits(own.config), around.now_ms)
         self.mempool.set_chain(own.store.state(), chain)
+        self.evidence = own.evidence
+        self.evidence.set_chain(own.store.state(), chain)
         self.driver = ConsensusDriver(
             store=own.store,
             mempool=self.mempool,
+            evidence=self.evidence,
             executor=Executor(app, own.store),
             wal=own.wal,
             voice=Voice(own.signer, own.wal, own.genesis.chain_id),
@@ -134,6 +145,7 @@ class Engine:
         )
         self._transactions = TransactionGossip(self.mempool)
         self._pruner = Pruner(own.store, self.heights, own.config.store.retention())
+        self._evidence_gossip = EvidenceGossip(self.evidence)
         self.network = self._network(around)
         if own.wal.cut_bytes:
             log.warning("log_tail_cut", bytes=own.wal.cut_bytes)
@@ -175,6 +187,7 @@ class Engine:
             "catching_up": self._sync.catching_up,
             "signing": self.driver.voice.signing,
             "equivocations": self.driver.equivocations,
+            "evidence_waiting": len(self.evidence),
         }
 
     def _network(self, around: Surroundings) -> Network:
@@ -198,6 +211,7 @@ class Engine:
                 "consensus": _where_spoken(consensus_messages.CHANNEL, self._gossip.serve),
                 "transactions": _where_spoken(transaction_gossip.CHANNEL, self._transactions.serve),
                 "sync": _where_spoken(sync_messages.CHANNEL, self._sync.serve),
+                "evidence": _where_spoken(evidence_gossip.CHANNEL, self._evidence_gossip.serve),
             },
             transport=around.transport,
             book=_address_book(own.home.addresses, around),

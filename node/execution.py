@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import structlog
 import trio
 
-from consensus.application import Application, BlockInfo, Changes, Execution, Inadmissible, Result
+from consensus.application import Application, BlockInfo, Changes, Execution, Inadmissible, Result, State
 from consensus.block import Block, Commit
-from consensus.chain import ChainState, InvalidBlock, build_block, chain_changes, next_state
+from consensus.chain import ChainState, InvalidBlock, build_block, chain_changes, judged_evidence, next_state
+from consensus.codec import Wire, encode
+from consensus.leaf import LEAF
 from consensus.params import COMMIT_ENTRY_BYTES, Params
 from consensus.transaction import Transaction
 from node.store import Store, TreePlan
@@ -60,6 +62,11 @@ class Executor:
         self._app = app
         self._store = store
 
+    @property
+    def state(self) -> State:
+        """The committed state that the next block is executed over."""
+        return self._store.state()
+
     def next_due_ms(self) -> int | None:
         """When an idle chain must make a block for scheduled work; None: never."""
         return self._app.next_due_ms(self._store.state())
@@ -71,11 +78,12 @@ class Executor:
         time_ms: int,
         proposer: bytes,
         last_commit: Commit | None,
+        evidence: Sequence[Wire] = (),
         reap: Callable[[int], Iterable[Transaction]],
         drop: Callable[[bytes, str, str], None],
         until: float,
     ) -> Executed:
-        """A new valid block on *parent*, of what *reap* offers for so many bytes, as far as it fits.
+        """A new valid block on *parent*: all *evidence*, and what *reap* offers for so many bytes, as far as it fits.
 
         *drop* is told of each transaction that can't stand in it.
 
@@ -84,12 +92,12 @@ class Executor:
 
         Raises Undecidable if a candidate can't be executed here; it must not be offered again.
         """
-        info = self._info(parent, time_ms=time_ms, proposer=proposer, last_commit=last_commit)
+        info = self._info(parent, time_ms=time_ms, proposer=proposer, last_commit=last_commit, evidence=evidence)
         run = self._app.execute(self._store.state(), info)
         results = [run.begin()]
         taken: list[Transaction] = []
         weight_limit = info.params.block_weight_max - info.params.transaction_weight_max
-        room = self._room_bytes(info.params, last_commit)
+        room = self._room_bytes(info.params, last_commit, evidence)
         for index, transaction in enumerate(reap(room)):
             room -= len(transaction.raw) + ID_BYTES
             if room < 0 or run.weight > weight_limit or len(taken) >= info.params.block_transactions_max:
@@ -103,7 +111,7 @@ class Executor:
                 await trio.lowlevel.checkpoint()
                 if trio.current_time() > until:
                     break
-        return await self._finish(parent, info, run, results, taken, last_commit)
+        return await self._finish(parent, info, run, results, taken, last_commit, evidence)
 
     async def check(self, parent: ChainState, block: Block, transactions: Sequence[Transaction]) -> Executed:
         """*block*, executed, is what it says. Raises InvalidBlock (it is not), or Undecidable.
@@ -111,7 +119,13 @@ class Executor:
         What can be known without executing (`consensus.chain.check_block`) has been checked before.
         """
         header = block.header
-        info = self._info(parent, time_ms=header.time_ms, proposer=header.proposer, last_commit=block.last_commit)
+        info = self._info(
+            parent,
+            time_ms=header.time_ms,
+            proposer=header.proposer,
+            last_commit=block.last_commit,
+            evidence=block.evidence,
+        )
         run = self._app.execute(self._store.state(), info)
         results = [run.begin()]
         for index, transaction in enumerate(transactions):
@@ -124,7 +138,7 @@ class Executor:
                 await trio.lowlevel.checkpoint()
         if run.weight > info.params.block_weight_max:
             raise InvalidBlock("block.weight", f"weight {run.weight}, at most {info.params.block_weight_max}")
-        executed = await self._finish(parent, info, run, results, transactions, block.last_commit)
+        executed = await self._finish(parent, info, run, results, transactions, block.last_commit, block.evidence)
         _require_same(block, executed.block)
         return executed
 
@@ -136,12 +150,13 @@ class Executor:
         results: list[Result],
         transactions: Sequence[Transaction],
         last_commit: Commit | None,
+        evidence: Sequence[Wire],
     ) -> Executed:
         """The block that this execution makes, with the state tree after it."""
         outcome = run.end()
         results.append(outcome.result)
         following = next_state(parent, info, outcome)
-        changes = {**run.changes, "chain": chain_changes(parent, following)}
+        changes = {**run.changes, LEAF: chain_changes(parent, following, info.evidence)}
         await trio.lowlevel.checkpoint()
         plan = self._store.plan(changes, info.height)
         await trio.lowlevel.checkpoint()
@@ -151,6 +166,7 @@ class Executor:
             time_ms=info.time_ms,
             proposer=info.proposer,
             last_commit=last_commit,
+            evidence=evidence,
             transaction_ids=[transaction.id for transaction in transactions],
             results=results,
             module_roots=plan.roots,
@@ -164,14 +180,24 @@ class Executor:
             chain_state=following.decided(block.header),
         )
 
-    def _room_bytes(self, params: Params, last_commit: Commit | None) -> int:
+    def _room_bytes(self, params: Params, last_commit: Commit | None, evidence: Sequence[Wire]) -> int:
         """What ids and bodies of a block may take."""
-        names = (*self._app.module_names, "chain")
+        names = (*self._app.module_names, LEAF)
         roots = sum(len(name) + ROOT_BYTES for name in names)
         commit = COMMIT_ENTRY_BYTES * len(last_commit.entries) if last_commit is not None else 0
-        return params.block_bytes_max - HEADER_ROOM_BYTES - roots - commit
+        lies = sum(len(encode(piece)) for piece in evidence)
+        return params.block_bytes_max - HEADER_ROOM_BYTES - roots - commit - lies
 
-    def _info(self, parent: ChainState, *, time_ms: int, proposer: bytes, last_commit: Commit | None) -> BlockInfo:
+    def _info(
+        self,
+        parent: ChainState,
+        *,
+        time_ms: int,
+        proposer: bytes,
+        last_commit: Commit | None,
+        evidence: Sequence[Wire],
+    ) -> BlockInfo:
+        """Raises InvalidBlock for evidence that does not count."""
         absent: tuple[bytes, ...] = ()
         if last_commit is not None:
             members = parent.last_validators.addresses
@@ -185,6 +211,7 @@ class Executor:
             params=parent.params,
             validators=parent.validators,
             absent=absent,
+            evidence=judged_evidence(evidence, parent, self._store.state()),
         )
 
 

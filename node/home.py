@@ -53,6 +53,11 @@ class Home:
         return self.data / "chain"
 
     @property
+    def evidence(self) -> Path:
+        """The LMDB environment of the evidence pool."""
+        return self.data / "evidence"
+
+    @property
     def wal(self) -> Path:
         """The write-ahead log of consensus."""
         return self.data / "consensus.wal"

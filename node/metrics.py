@@ -51,6 +51,7 @@ class NodeCollector(Collector):
         yield from self._chain()
         yield from self._store()
         yield from self._mempool()
+        yield from self._evidence()
         yield from self._peers()
 
     def _chain(self) -> Iterator[Metric]:
@@ -90,6 +91,11 @@ class NodeCollector(Collector):
         yield _counter("mempool_expired", "Transactions whose validity ended while they waited.", seen.expired)
         yield _counter("mempool_committed", "Waiting transactions that came into a block.", seen.committed)
         yield _counters("mempool_refused", "Transactions that were refused or left the pool.", "code", seen.refused)
+
+    def _evidence(self) -> Iterator[Metric]:
+        pool = self._services.evidence
+        yield _gauge("evidence_waiting", "Proved lies of validators that wait for a block.", len(pool))
+        yield _counter("evidence_committed", "Proved lies in blocks since the start.", pool.committed)
 
     def _peers(self) -> Iterator[Metric]:
         network = self._services.network

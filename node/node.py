@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import structlog
@@ -21,6 +21,7 @@ from node.applications import application_for
 from node.config import Config
 from node.disk import DISK, Disk
 from node.engine import Belongings, Engine, Surroundings, write_genesis
+from node.evidence_pool import EvidencePool
 from node.genesis import GenesisFile
 from node.home import Home
 from node.keys import KeyFile
@@ -99,16 +100,18 @@ def open_belongings(
             check_latest(store)
             wal = Wal.open(folder.wal, disk=disk)
             try:
-                yield Belongings(
-                    home=folder,
-                    config=config,
-                    genesis=genesis,
-                    node_seed=node_seed,
-                    store=store,
-                    wal=wal,
-                    signer=signer,
-                    trust_root=trust_root,
-                )
+                with closing(EvidencePool.open(folder.evidence, disk=disk)) as evidence:
+                    yield Belongings(
+                        home=folder,
+                        config=config,
+                        genesis=genesis,
+                        node_seed=node_seed,
+                        store=store,
+                        evidence=evidence,
+                        wal=wal,
+                        signer=signer,
+                        trust_root=trust_root,
+                    )
             finally:
                 wal.close()
         finally:
@@ -140,6 +143,7 @@ def _services(own: Belongings, app: Application, engine: Engine, around: Surroun
         app=app,
         store=own.store,
         mempool=engine.mempool,
+        evidence=own.evidence,
         network=engine.network,
         heights=engine.heights,
         signer=own.signer,

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 
 from consensus.chain import ChainState
+from node.evidence_pool import EvidencePool
 from node.mempool import Mempool
 
 CLOCK_LOOK_S = 5.0
 """How often own clock is looked at while something waits for it: it may be set, or have stood while we slept."""
 
 
-async def occasion(parent: ChainState, mempool: Mempool, due_ms: int | None, now_ms: Callable[[], int]) -> None:
-    """The block delay after *parent* is over, and a transaction waits, or *due_ms* or the heartbeat has come."""
+async def occasion(
+    parent: ChainState, mempool: Mempool, evidence: EvidencePool, due_ms: int | None, now_ms: Callable[[], int]
+) -> None:
+    """The block delay after *parent* is over, and work or evidence waits, or *due_ms* or the heartbeat has come."""
     earliest_ms = parent.time_ms + parent.params.block_delay_ms
     while (left_s := _sleep_s(earliest_ms, now_ms)) > 0:  # noqa: ASYNC110  # a clock gives no sign
         await trio.sleep(left_s)
@@ -23,8 +26,20 @@ async def occasion(parent: ChainState, mempool: Mempool, due_ms: int | None, now
         latest_ms = min(latest_ms, due_ms)
     while (left_s := _sleep_s(latest_ms, now_ms)) > 0:
         with trio.move_on_after(left_s):
-            await mempool.wait_for_work()
+            await _first_of(mempool.wait_for_work, evidence.wait_for_work)
             return
+
+
+async def _first_of(*waits: Callable[[], Awaitable[None]]) -> None:
+    """One of *waits* has returned."""
+
+    async def wait(one: Callable[[], Awaitable[None]]) -> None:
+        await one()
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for one in waits:
+            nursery.start_soon(wait, one)
 
 
 def _sleep_s(until_ms: int, now_ms: Callable[[], int]) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 
 from consensus.application import Application
 from node.config import Config
+from node.evidence_pool import EvidencePool
 from node.genesis import GenesisFile
 from node.heights import Heights
 from node.mempool import Mempool, Outcome
@@ -19,7 +20,7 @@ from p2p.network import Network
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Everything that a served request may read, and the one way in for transactions (`submit`)."""
+    """Everything that a served request may read, and the ways in: `submit` for transactions, `evidence` for lies."""
 
     home: Path
     chain_id: str
@@ -28,6 +29,7 @@ class Services:
     app: Application
     store: Store
     mempool: Mempool
+    evidence: EvidencePool
     network: Network
     heights: Heights
     signer: Signer | None

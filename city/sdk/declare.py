@@ -32,6 +32,7 @@ class Role(enum.Enum):
     SCHEDULED = "scheduled"
     INVARIANT = "invariant"
     MIGRATION = "migration"
+    MISBEHAVIOUR = "misbehaviour"
     END_OF_BLOCK = "end of block"
     GENESIS = "genesis"
     RESUME = "resume"
@@ -102,6 +103,14 @@ def migration(*, to: int) -> Callable[[F], F]:
     return lambda function: _marked(function, Mark(Role.MIGRATION, version=to))
 
 
+def misbehaviour(function: F) -> F:
+    """Declares what follows when a block proves that a validator lied; keywords public_key, power, height (of the lie).
+
+    It runs before anything else in the block.
+    """
+    return _marked(function, Mark(Role.MISBEHAVIOUR))
+
+
 def end_of_block(pending: Table[Any, Any]) -> Callable[[F], F]:
     """Declares what runs at the end of a block, while the table *pending* has rows: idle blocks change nothing."""
     return lambda function: _marked(function, Mark(Role.END_OF_BLOCK, pending=pending))
@@ -154,6 +163,7 @@ __all__ = [
     "invariant",
     "message",
     "migration",
+    "misbehaviour",
     "query",
     "resume",
     "scheduled",

@@ -66,6 +66,7 @@ class Declaration:
     invariants: tuple[str, ...] = ()
     migrations: dict[int, str] = field(default_factory=dict)
     end_of_block: Handler | None = None
+    misbehaviour: Handler | None = None
     genesis: Handler | None = None
     resume: Handler | None = None
     tables: dict[str, Table[Any, Any]] = field(default_factory=dict)
@@ -193,6 +194,8 @@ def _declare_function(declared: Declaration, name: str, function: Callable[..., 
             declared.end_of_block = handler
         case Role.RESUME:
             declared.resume = handler
+        case Role.MISBEHAVIOUR:
+            declared.misbehaviour = handler
         case _:
             declared.genesis = handler
 

@@ -24,7 +24,14 @@ from node.rpc.protocol import failure, parse_json, success, to_json
 JSON_TYPE = "application/json"
 EVERY_VERB = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 UNREADABLE_BY_GET = frozenset(
-    {"broadcast_tx_async", "broadcast_tx_sync", "broadcast_tx_commit", "prepare_tx", "assemble_tx"}
+    {
+        "broadcast_tx_async",
+        "broadcast_tx_sync",
+        "broadcast_tx_commit",
+        "broadcast_evidence",
+        "prepare_tx",
+        "assemble_tx",
+    }
 )
 """A link must not send anything."""
 

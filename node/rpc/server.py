@@ -14,6 +14,7 @@ from node.rpc.chain import ChainMethods
 from node.rpc.dispatch import Dispatcher
 from node.rpc.errors import Limited, RpcError
 from node.rpc.event_methods import EventMethods
+from node.rpc.evidence import EvidenceMethods
 from node.rpc.face import HttpFace, client_host, serve_face
 from node.rpc.methods import collect
 from node.rpc.node_methods import NodeMethods
@@ -46,6 +47,7 @@ class RpcServer(HttpFace):
             self._chain,
             self._events,
             transactions,
+            EvidenceMethods(services),
             PrepareMethods(services.app, services.chain_id, NodeAccounts(services)),
             AssembleMethods(),
             QueryMethods(services, self._chain),

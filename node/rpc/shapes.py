@@ -14,11 +14,13 @@ from consensus.address import BadAddress, from_text, to_text
 from consensus.application import Application, Event, Result
 from consensus.block import Block, Commit, Header, ModuleRoot
 from consensus.codec import BadMessage
+from consensus.evidence import DuplicateVote, Evidence, from_wire, to_wire
 from consensus.jellyfish import TreeProof
 from consensus.params import Params
 from consensus.shape import shape_of
 from consensus.transaction import Body, Transaction
 from consensus.validators import Validator, ValidatorSet
+from consensus.vote import Vote, VoteKind
 
 _HEADER_ADDRESSES = frozenset({"proposer"})
 _HEADER_TEXTS = frozenset({"chain_id"})
@@ -146,7 +148,7 @@ def block_json(block: Block, transactions: Sequence[bytes]) -> dict[str, Any]:
     return {
         "header": header_json(block.header),
         "last_commit": None if last is None else commit_json(last, canonical=True),
-        "evidence": plain(block.evidence),
+        "evidence": [evidence_json(from_wire(piece)) for piece in block.evidence],
         "module_roots": module_roots_json(block.module_roots),
         "transaction_ids": [each.hex() for each in block.transaction_ids],
         "transactions": [base64_text(raw) for raw in transactions],
@@ -154,21 +156,54 @@ def block_json(block: Block, transactions: Sequence[bytes]) -> dict[str, Any]:
 
 
 def block_from_json(value: Any) -> tuple[Block, tuple[bytes, ...]]:
-    """The block that *value* shows, and its bodies; whether they belong together is not checked. Raises BadMessage.
-
-    Evidence is shown for people and can't be read back, so a block with evidence is refused.
-    """
+    """The block that *value* shows, and its bodies; whether they belong together is not checked. Raises BadMessage."""
     last = _member(value, "last_commit")
-    if _list(_member(value, "evidence")):
-        raise BadMessage("evidence in a block can't be read back from JSON")
     block = Block(
         header=header_from_json(_member(value, "header")),
         last_commit=None if last is None else commit_from_json(last),
-        evidence=(),
+        evidence=tuple(to_wire(evidence_from_json(each)) for each in _list(_member(value, "evidence"))),
         transaction_ids=tuple(_bytes(each) for each in _list(_member(value, "transaction_ids"))),
         module_roots=module_roots_from_json(_member(value, "module_roots")),
     )
     return block, tuple(base64_bytes(each) for each in _list(_member(value, "transactions")))
+
+
+def evidence_json(evidence: Evidence) -> dict[str, Any]:
+    """A proved lie: who told it, and the two votes that contradict each other."""
+    slot = evidence.first
+    return {
+        "kind": "duplicate_vote",
+        "hash": evidence.id.hex(),
+        "validator": to_text(evidence.accused),
+        "height": evidence.height,
+        "round": slot.round,
+        "vote": slot.kind.name.lower(),
+        "votes": [
+            {"block_id": vote.block_id and vote.block_id.hex(), "signature": vote.signature.hex()}
+            for vote in (evidence.first, evidence.second)
+        ],
+    }
+
+
+def evidence_from_json(value: Any) -> Evidence:
+    """The evidence that *value* shows; whether it convicts is not checked. Raises BadMessage."""
+    if _member(value, "kind") != "duplicate_vote":
+        raise BadMessage("an unknown kind of evidence in the node's answer")
+    kind = {kind.name.lower(): int(kind) for kind in VoteKind}.get(_member(value, "vote"), 0)
+    slot = kind, _member(value, "height"), _member(value, "round")
+    votes = []
+    for vote in _list(_member(value, "votes")):
+        block_id = _member(vote, "block_id")
+        wire = (
+            *slot,
+            None if block_id is None else _bytes(block_id),
+            _address(_member(value, "validator")),
+            _bytes(_member(vote, "signature")),
+        )
+        votes.append(shape_of(Vote).from_wire(wire))
+    if len(votes) != 2:
+        raise BadMessage("expected two votes in the node's answer")
+    return DuplicateVote(*votes)
 
 
 def result_json(app: Application, result: Result, *, events: bool = True) -> dict[str, Any]:

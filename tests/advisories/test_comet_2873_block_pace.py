@@ -19,6 +19,6 @@ def test_a_block_that_comes_too_early_is_invalid_whatever_its_proposer_has_set()
     for hurry_ms in (1, TINY.block_delay_ms, TINY.block_delay_ms + 10_000):
         block, _ = chain.next_block(time_ms=earliest_ms - hurry_ms)
         with pytest.raises(InvalidBlock, match="time"):
-            check_block(block, 0, chain.state)
+            check_block(block, 0, chain.state, chain.leaf)
     block, _ = chain.next_block(time_ms=earliest_ms)
-    check_block(block, 0, chain.state)
+    check_block(block, 0, chain.state, chain.leaf)

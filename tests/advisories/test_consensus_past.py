@@ -83,7 +83,7 @@ def test_cometbft_5901_no_vote_says_what_time_it_is() -> None:
     for signers in ([0, 1, 2], [1, 2, 3], [0, 1, 2, 3]):
         commit = chain.commit_for(chain.blocks[-1], signers=signers)
         other = replace(block, header=replace(block.header, last_commit_hash=commit.hash), last_commit=commit)
-        check_block(other, 0, chain.state)
+        check_block(other, 0, chain.state, chain.leaf)
         assert other.header.time_ms == block.header.time_ms
 
 

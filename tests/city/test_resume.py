@@ -13,7 +13,7 @@ from city.sdk import DAY_MS
 from city.sdk.values import writer_of
 from city.testing import CHAIN_ID, START_MS, Account, MemoryState, Town
 from consensus.address import key_address, to_text
-from consensus.application import Founder, Genesis, Inadmissible
+from consensus.application import Founder, Genesis, Inadmissible, Misbehaviour
 from consensus.params import TINY
 from consensus.signing import public_key, sha256
 from consensus.validators import Update
@@ -85,6 +85,20 @@ def test_decided_changes_of_the_former_set_are_void() -> None:
     row = {b"changes\x00" + bytes(8): writer_of(Change)(change)}
     first = _resumed(town.app, town.state.after({"validators": row}), [_founder(KEYS[0])])
     assert not [key for key in first.changes["validators"] if key.startswith(b"changes\x00")]
+
+
+def test_a_founder_that_was_in_jail_is_out_of_it_and_others_stay() -> None:
+    """The founders' word is the new town's first, and their operators are those of before."""
+    town = founded(10, 5, 5)
+    town.block(evidence=[Misbehaviour(public_key=key, power=5, height=1) for key in KEYS[1:3]])
+    town.passes(hours=1)
+    state = MemoryState()
+    state.apply(_resumed(town.app, town.state, [_founder(KEYS[1], 3)]).changes)
+    rows = town.app.query("validators/jailings", {}, state, height=0, time_ms=START_MS)["rows"]
+    assert [row["key"] for row in rows] == [KEYS[2].hex()]
+    member = town.app.query("validators/validator", {"public_key": KEYS[1].hex()}, state, height=0, time_ms=START_MS)
+    assert member == {"power": 3, "operator": town.registrar.text, "name": ""}
+    assert town.app.broken_invariants(state) == []
 
 
 def test_an_open_ballot_is_voted_in_and_closes(voted: tuple[Town, Account, int]) -> None:

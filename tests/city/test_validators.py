@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from city.modules import validators
 from city.testing import Account, Town
 from consensus.address import to_text
+from consensus.application import Misbehaviour
 from consensus.validators import Update
 
 KEYS = [bytes([65 + i]) * 32 for i in range(6)]
@@ -180,3 +183,159 @@ def propose_and_pass(town: Town, *messages: object) -> tuple[str, str]:
     town.block(time_ms=due)
     found = town.query("governance/proposal", proposal=number)
     return found["status"], found["code"]
+
+
+# Jail ---------------------------------------------------------------------------------------------------------------
+
+TO_JAIL_ONLY = {"validators.double_sign_tombstones": 0}
+
+
+def convicts(town: Town, *keys: bytes, height: int = 1) -> None:
+    """A block proves that the validators with *keys* signed two different votes at *height*."""
+    town.block(evidence=[Misbehaviour(public_key=key, power=10, height=height) for key in keys])
+
+
+def jailed(town: Town, key: bytes) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = town.query("validators/jailing", public_key=key.hex())
+    return found
+
+
+def lenient(*powers: int) -> Town:
+    """A town in which a double signer may come back after its jail."""
+    operator = to_text(Town().registrar.address)
+    members = [{"public_key": KEYS[i].hex(), "power": p, "operator": operator} for i, p in enumerate(powers)]
+    return Town(genesis={"validators": {"members": members}}, town_params=TO_JAIL_ONLY)
+
+
+def test_a_double_signer_leaves_at_once_and_for_good() -> None:
+    town = founded(10, 10, 10, 10)
+    convicts(town, KEYS[1])
+    assert updates(town) == (Update(KEYS[1], 0),)
+    assert KEYS[1] not in powers(town)
+    assert jailed(town, KEYS[1]) == {
+        "until": town.time_ms + 7 * 86_400_000,
+        "tombstoned": True,
+        "lied_at": 1,
+        "convicted_at": town.height,
+        "power": 10,
+        "operator": town.registrar.text,
+        "name": "",
+    }
+    assert [row["key"] for row in town.query("validators/jailings")["rows"]] == [KEYS[1].hex()]
+    town.passes(days=8)
+    town.registrar.is_refused("validators.tombstoned", "validators.unjail", public_key=KEYS[1])
+    town.registrar.is_refused("validators.tombstoned", "validators.apply", public_key=KEYS[1], name="again")
+    assert {event.name for event in town.events} >= {"convicted", "power_changed"}
+    assert jailed(town, KEYS[0]) is None
+
+
+def test_where_the_town_forgives_a_double_signer_comes_back_after_its_jail_with_its_power() -> None:
+    town = lenient(10, 7, 10, 10)
+    town.govern("governance.set_param", module="validators", name="double_sign_jail_ms", value=60_000)
+    convicts(town, KEYS[1])
+    town.registrar.is_refused("validators.still_in_jail", "validators.unjail", public_key=KEYS[1])
+    town.passes(ms=60_000)
+    town.stranger().is_refused("validators.not_operator", "validators.unjail", public_key=KEYS[1])
+    town.registrar.sends("validators.unjail", public_key=KEYS[1])
+    assert updates(town) == (Update(KEYS[1], 7),)
+    assert powers(town)[KEYS[1]] == 7
+    assert jailed(town, KEYS[1]) is None
+    town.registrar.is_refused("validators.not_in_jail", "validators.unjail", public_key=KEYS[1])
+    assert town.events[-1].name == "power_changed"
+    convicts(town, KEYS[1], height=town.height)
+    assert KEYS[1] not in powers(town)
+
+
+def test_nothing_else_moves_a_validator_in_jail() -> None:
+    """Neither a decision of the town nor its own wish, nor a change that was decided before."""
+    town = founded(100, 100, 100)
+    propose_and_pass(
+        town,
+        town.message("validators.set_power", public_key=KEYS[0], power=150),
+        town.message("validators.set_power", public_key=KEYS[1], power=150),
+    )
+    convicts(town, KEYS[1])
+    assert powers(town) == {KEYS[0]: 150, KEYS[2]: 100}
+    assert town.query("validators/decided_changes")["rows"] == []
+    for message, given in (("set_power", {"power": 5}), ("remove", {})):
+        refused = town.tries_to_govern(f"validators.{message}", public_key=KEYS[1], **given)
+        assert refused == "validators.in_jail"
+    town.registrar.is_refused("validators.in_jail", "validators.resign", public_key=KEYS[1])
+    found = jailed(town, KEYS[1])
+    assert found is not None
+    assert found["power"] == 150
+
+
+def test_jailing_comes_before_changes_that_were_decided_earlier() -> None:
+    town = founded(100, 100, 100, 100)
+    propose_and_pass(
+        town,
+        town.message("validators.set_power", public_key=KEYS[0], power=200),
+        town.message("validators.set_power", public_key=KEYS[2], power=200),
+        town.message("validators.set_power", public_key=KEYS[3], power=101),
+    )
+    assert powers(town)[KEYS[2]] == 100
+    convicts(town, KEYS[1])
+    assert updates(town)[0] == Update(KEYS[1], 0)
+    town.passes(hours=1)
+    assert powers(town) == {KEYS[0]: 200, KEYS[2]: 200, KEYS[3]: 101}
+
+
+def test_several_liars_leave_a_third_at_a_time() -> None:
+    town = founded(10, 10, 10, 10, 10)
+    convicts(town, KEYS[0], KEYS[1], KEYS[2])
+    assert updates(town) == (Update(KEYS[0], 0),)
+    town.passes(hours=1)
+    assert powers(town) == {KEYS[3]: 10, KEYS[4]: 10}
+
+
+def test_the_last_validator_stays_in_the_set_until_there_is_another_one() -> None:
+    """A town without validators could not even pardon."""
+    town = founded(10)
+    convicts(town, KEYS[0])
+    assert updates(town) == ()
+    assert powers(town) == {KEYS[0]: 10}
+    assert town.app.next_due_ms(town.state) is None
+    town.block()
+    assert updates(town) == ()
+    applies(town, KEYS[1])
+    town.govern("validators.admit", public_key=KEYS[1])
+    assert updates(town) == (Update(KEYS[1], 10),)
+    due = town.app.next_due_ms(town.state)
+    assert due is not None
+    town.block(time_ms=due)
+    assert updates(town) == (Update(KEYS[0], 0),)
+    assert powers(town) == {KEYS[1]: 10}
+
+
+def test_the_last_validator_may_be_released_before_it_ever_left() -> None:
+    """What it did meanwhile adds to its jail, and takes nothing from it."""
+    town = lenient(10)
+    convicts(town, KEYS[0])
+    first = jailed(town, KEYS[0])
+    convicts(town, KEYS[0], height=2)
+    second = jailed(town, KEYS[0])
+    assert first is not None
+    assert second is not None
+    assert second["until"] > first["until"]
+    assert (second["lied_at"], second["power"]) == (2, 10)
+    town.passes(days=8)
+    town.registrar.sends("validators.unjail", public_key=KEYS[0])
+    assert powers(town) == {KEYS[0]: 10}
+    assert town.query("validators/decided_changes")["rows"] == []
+
+
+def test_who_had_left_is_jailed_too_and_must_apply_again() -> None:
+    town = lenient(10, 10, 10)
+    town.registrar.sends("validators.resign", public_key=KEYS[1])
+    town.registrar.sends("validators.apply", public_key=KEYS[1], name="back soon")
+    convicts(town, KEYS[1])
+    assert updates(town) == ()
+    assert town.query("validators/applications")["rows"] == []
+    town.registrar.is_refused("validators.still_in_jail", "validators.apply", public_key=KEYS[1], name="now")
+    town.passes(days=8)
+    town.registrar.is_refused("validators.has_left", "validators.unjail", public_key=KEYS[1])
+    town.registrar.sends("validators.apply", public_key=KEYS[1], name="later")
+    assert jailed(town, KEYS[1]) is None
+    town.govern("validators.admit", public_key=KEYS[1])
+    assert powers(town)[KEYS[1]] == 10

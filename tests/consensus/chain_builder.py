@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from consensus.application import BlockInfo, BlockOutcome, Result
 from consensus.block import Block, Commit, LightBlock, ModuleRoot
-from consensus.chain import ChainState, build_block, commit_from_votes, next_state
+from consensus.chain import (
+    ChainState,
+    build_block,
+    chain_changes,
+    commit_from_votes,
+    judged_evidence,
+    next_state,
+)
+from consensus.evidence import Evidence, to_wire
 from consensus.params import TINY, Params
 from consensus.signing import public_key, sha256, sign
 from consensus.validators import Update, ValidatorSet
@@ -47,6 +55,30 @@ def signed_vote(
     return Vote(kind=kind, height=height, round=round_, block_id=block_id, validator=validator, signature=signature)
 
 
+class Leaf:
+    """A `State` whose only module is the engine's leaf ``chain``."""
+
+    def __init__(self, changes: Mapping[bytes, bytes | None]) -> None:
+        self.rows = {key: value for key, value in changes.items() if value is not None}
+
+    def after(self, changes: Mapping[bytes, bytes | None]) -> Leaf:
+        """The leaf with *changes*."""
+        return Leaf({**self.rows, **changes})
+
+    def get(self, module: str, key: bytes) -> bytes | None:
+        """See `State`."""
+        assert module == "chain"
+        return self.rows.get(key)
+
+    def scan(
+        self, module: str, start: bytes, stop: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """See `State`."""
+        assert module == "chain"
+        assert stop is not None
+        return iter(sorted([item for item in self.rows.items() if start <= item[0] < stop], reverse=reverse))
+
+
 class Chain:
     """Validators 0, 1, … with these powers; `state` is that after the latest block of `blocks`."""
 
@@ -62,6 +94,8 @@ class Chain:
         self.states = [self.genesis]
         self.blocks: list[Block] = []
         self.commit: Commit | None = None
+        self.leaf = Leaf(chain_changes(None, self.genesis))
+        """The state after `state`: leaf ``chain`` alone."""
 
     def next_block(
         self,
@@ -71,8 +105,9 @@ class Chain:
         updates: Iterable[Update] = (),
         params: Params | None = None,
         app: bytes = b"",
+        evidence: Iterable[Evidence] = (),
     ) -> tuple[Block, ChainState]:
-        """A valid block on `state`, and the state after it; nothing is decided."""
+        """A valid block on `state`, and the state after it; nothing is decided. *evidence* may be false."""
         parent = self.state
         time_ms = parent.time_ms + 1_000 if time_ms is None else time_ms
         proposer = parent.validators.proposer(0).address
@@ -93,6 +128,7 @@ class Chain:
             time_ms=time_ms,
             proposer=proposer,
             last_commit=self.commit,
+            evidence=[to_wire(piece) for piece in evidence],
             transaction_ids=ids,
             results=[RESULT] * (2 + len(ids)),
             module_roots=[ModuleRoot("chain", sha256(app)), ModuleRoot("coin", bytes(32))],
@@ -102,6 +138,8 @@ class Chain:
     def decide(self, block: Block, following: ChainState) -> None:
         """*block* is decided in round 0, with everybody's precommit."""
         self.commit = self.commit_for(block)
+        proved = judged_evidence(block.evidence, self.state, self.leaf)
+        self.leaf = self.leaf.after(chain_changes(self.state, following, proved))
         self.blocks.append(block)
         self.state = following
         self.states.append(following)
@@ -114,10 +152,11 @@ class Chain:
         updates: Iterable[Update] = (),
         params: Params | None = None,
         app: bytes = b"",
+        evidence: Iterable[Evidence] = (),
     ) -> None:
         """*count* more blocks are decided."""
         for _ in range(count):
-            self.decide(*self.next_block(time_ms=time_ms, updates=updates, params=params, app=app))
+            self.decide(*self.next_block(time_ms=time_ms, updates=updates, params=params, app=app, evidence=evidence))
 
     def commit_for(self, block: Block, *, round_: int = 0, signers: Iterable[int] | None = None) -> Commit:
         """The commit of *block* by the members of its set with the places *signers* (all by default)."""

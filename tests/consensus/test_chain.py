@@ -19,6 +19,7 @@ from consensus.chain import (
     commit_from_votes,
     commit_hash,
     contents_belong,
+    evidence_root,
     params_hash,
     results_hash,
     transactions_root,
@@ -39,6 +40,7 @@ from tests.consensus.chain_builder import (
     RESULT,
     SEEDS,
     Chain,
+    Leaf,
     seed,
     signed_vote,
     update,
@@ -56,9 +58,9 @@ def chain() -> Chain:
 
 
 def code_of(block: Block, parent: ChainState, bodies_bytes: int = 0) -> str:
-    """The code that *block* is refused with."""
+    """The code that *block* is refused with. Its evidence finds an empty past."""
     with pytest.raises(InvalidBlock) as refusal:
-        check_block(block, bodies_bytes, parent)
+        check_block(block, bodies_bytes, parent, Leaf({}))
     return refusal.value.code
 
 
@@ -70,7 +72,7 @@ def changed(block: Block, **fields: Any) -> Block:
 def test_every_block_of_a_chain_follows_from_its_parent(chain: Chain) -> None:
     """What `build_block` builds, `check_block` accepts, from the first block on."""
     for parent, block in zip(chain.states, chain.blocks, strict=False):
-        check_block(block, 0, parent)
+        check_block(block, 0, parent, chain.leaf)
 
 
 def test_genesis_is_the_parent_of_block_one(chain: Chain) -> None:
@@ -86,7 +88,7 @@ def test_block_one_may_have_the_genesis_time() -> None:
     """The block delay counts from the first block on."""
     chain = Chain()
     block, _ = chain.next_block(time_ms=GENESIS_TIME_MS)
-    check_block(block, 0, chain.genesis)
+    check_block(block, 0, chain.genesis, chain.leaf)
     early, _ = chain.next_block(time_ms=GENESIS_TIME_MS - 1)
     assert code_of(early, chain.genesis) == "block.time"
 
@@ -95,7 +97,7 @@ def test_block_time_is_at_least_the_delay_after_the_parent(chain: Chain) -> None
     """Not a millisecond earlier."""
     earliest = chain.state.time_ms + TINY.block_delay_ms
     block, _ = chain.next_block(time_ms=earliest)
-    check_block(block, 0, chain.state)
+    check_block(block, 0, chain.state, chain.leaf)
     early, _ = chain.next_block(time_ms=earliest - 1)
     assert code_of(early, chain.state) == "block.time"
 
@@ -113,7 +115,7 @@ def test_block_time_is_at_least_the_delay_after_the_parent(chain: Chain) -> None
         ({"validators_hash": ID}, "block.validators_hash"),
         ({"params_hash": ID}, "block.params_hash"),
         ({"app_hash": ID}, "block.app_hash"),
-        ({"evidence_root": ID}, "block.evidence"),
+        ({"evidence_root": ID}, "block.evidence_root"),
         ({"proposer": bytes(20)}, "block.proposer"),
     ],
 )
@@ -126,21 +128,21 @@ def test_a_header_that_says_something_else_is_refused(chain: Chain, fields: dict
 def test_results_and_next_set_are_left_to_execution(chain: Chain) -> None:
     """They can't be known without executing."""
     block, _ = chain.next_block()
-    check_block(changed(block, results_hash=ID, next_validators_hash=ID), 0, chain.state)
+    check_block(changed(block, results_hash=ID, next_validators_hash=ID), 0, chain.state, chain.leaf)
 
 
 def test_any_member_may_be_the_proposer(chain: Chain) -> None:
     """A block that is proposed again in a later round keeps its first proposer."""
     block, _ = chain.next_block()
     for address in chain.state.validators.addresses:
-        check_block(changed(block, proposer=address), 0, chain.state)
+        check_block(changed(block, proposer=address), 0, chain.state, chain.leaf)
 
 
 def test_size_counts_the_bodies(chain: Chain) -> None:
     """Block and bodies together must fit, to the byte."""
     block, _ = chain.next_block(ids=[ID])
     room = TINY.block_bytes_max - len(to_bytes(block))
-    check_block(block, room, chain.state)
+    check_block(block, room, chain.state, chain.leaf)
     assert code_of(block, chain.state, room + 1) == "block.size"
 
 
@@ -148,7 +150,7 @@ def test_too_many_transactions_are_refused() -> None:
     """The count has a limit of its own."""
     chain = Chain(params=replace(TINY, block_transactions_max=2))
     two, _ = chain.next_block(ids=[sha256(b"1"), sha256(b"2")])
-    check_block(two, 0, chain.genesis)
+    check_block(two, 0, chain.genesis, chain.leaf)
     three, _ = chain.next_block(ids=[sha256(b"1"), sha256(b"2"), sha256(b"3")])
     assert code_of(three, chain.genesis) == "block.transactions"
 
@@ -159,10 +161,12 @@ def test_a_transaction_occurs_once(chain: Chain) -> None:
     assert code_of(block, chain.state) == "block.duplicate_transaction"
 
 
-def test_evidence_is_refused_until_it_is_handled(chain: Chain) -> None:
-    """Whatever it says."""
+def test_evidence_that_is_not_evidence_is_refused(chain: Chain) -> None:
+    """Though the root agrees; and evidence that the root does not commit to."""
     block, _ = chain.next_block()
-    assert code_of(replace(block, evidence=((1, 2),)), chain.state) == "block.evidence"
+    assert code_of(replace(block, evidence=((1, 2),)), chain.state) == "block.evidence_root"
+    root = evidence_root([(1, 2)])
+    assert code_of(changed(replace(block, evidence=((1, 2),)), evidence_root=root), chain.state) == "block.evidence"
 
 
 @pytest.mark.parametrize(
@@ -203,7 +207,7 @@ def test_any_true_commit_of_the_parent_will_do(chain: Chain) -> None:
     """The proposer chooses the canonical one: another round, other signers."""
     block, _ = chain.next_block()
     other = chain.commit_for(chain.blocks[-1], round_=7, signers=[0, 2, 3])
-    check_block(with_commit(block, other), 0, chain.state)
+    check_block(with_commit(block, other), 0, chain.state, chain.leaf)
 
 
 def test_every_signature_of_a_commit_is_verified(chain: Chain) -> None:
@@ -316,7 +320,7 @@ def test_updates_and_parameters_act_at_the_next_height() -> None:
     second = chain.blocks[1].header
     assert second.validators_hash == first.next_validators_hash
     assert second.params_hash == params_hash(faster)
-    check_block(chain.blocks[1], 0, chain.states[1])
+    check_block(chain.blocks[1], 0, chain.states[1], chain.leaf)
 
 
 def update_address(number: int) -> bytes:

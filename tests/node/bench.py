@@ -30,6 +30,7 @@ from node.block_sync import BlockSync
 from node.consensus_driver import ConsensusDriver
 from node.consensus_gossip import ConsensusGossip
 from node.engine import write_genesis
+from node.evidence_pool import EvidencePool
 from node.execution import Executed, Executor
 from node.genesis import GenesisFile, genesis_toml
 from node.heights import Heights
@@ -142,11 +143,14 @@ class Bench:
         chain = self.store.chain_state()
         assert chain is not None
         self.mempool.set_chain(self.store.state(), chain)
+        self.evidence = EvidencePool.open(folder / "evidence")
+        self.evidence.set_chain(self.store.state(), chain)
         self.executor = Executor(self.app, self.store)
         self.heights = Heights(self.store.height)
         self.driver = ConsensusDriver(
             store=self.store,
             mempool=self.mempool,
+            evidence=self.evidence,
             executor=self.executor,
             wal=self.wal,
             voice=Voice(self.signer, self.wal, CHAIN_ID),
@@ -177,7 +181,12 @@ class Bench:
                 yield self
                 self._nursery.cancel_scope.cancel()
         finally:
-            self.store.close()
+            self.close()
+
+    def close(self) -> None:
+        """Its folders are free for another one."""
+        self.evidence.close()
+        self.store.close()
 
     def meets(self, number: int) -> Link:
         """A new peer is connected."""

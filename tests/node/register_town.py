@@ -29,7 +29,10 @@ WEIGHT = 100
 
 
 class RegisterTown:
-    """Messages: ``register.set [key, value]`` (value 13 is refused), ``validators.power [public key, power]``."""
+    """Messages: ``register.set [key, value]`` (value 13 is refused), ``validators.power [public key, power]``.
+
+    Whom evidence convicts leaves the set.
+    """
 
     name = "register"
     version = 1
@@ -97,6 +100,9 @@ class RegisterExecution:
         self.weight = 0
 
     def begin(self) -> Result:
+        for lie in self._block.evidence:
+            if len(self._block.validators.validators) > 1:
+                self._updates.append(Update(lie.public_key, 0))
         return Result("", 0, 0, ())
 
     def deliver(self, transaction: Transaction) -> Result:

@@ -21,6 +21,7 @@ from consensus.transaction import Body, Transaction
 from node.applications import application_for
 from node.config import Config, P2pConfig, RpcConfig, VerifyConfig
 from node.engine import Belongings, Engine, Surroundings, write_genesis
+from node.evidence_pool import EvidencePool
 from node.genesis import GenesisFile, genesis_toml
 from node.home import Home
 from node.mempool import Outcome
@@ -182,6 +183,7 @@ async def served(folder: Path, *, start_ms: int = START_MS, **rpc: Any) -> Async
         verify=VerifyConfig(processes=0),
     )
     store = Store.open(home.chain, map_bytes=16 * 2**20, inline=True)
+    evidence = EvidencePool.open(home.evidence)
     try:
         write_genesis(store, file, app)
         own = Belongings(
@@ -190,6 +192,7 @@ async def served(folder: Path, *, start_ms: int = START_MS, **rpc: Any) -> Async
             genesis=file,
             node_seed=NODE,
             store=store,
+            evidence=evidence,
             wal=Wal.open(home.wal),
             signer=Signer.create(VALIDATOR, home.last_sign, CHAIN_ID),
             trust_root=None,
@@ -203,6 +206,7 @@ async def served(folder: Path, *, start_ms: int = START_MS, **rpc: Any) -> Async
             yield Served(folder, engine, app, services, RpcServer(services), links)
             nursery.cancel_scope.cancel()
     finally:
+        evidence.close()
         store.close()
 
 
@@ -218,6 +222,7 @@ def _services(own: Belongings, app: Application, engine: Engine, now_ms: Callabl
         app=app,
         store=own.store,
         mempool=engine.mempool,
+        evidence=own.evidence,
         network=engine.network,
         heights=engine.heights,
         signer=own.signer,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import trio
@@ -15,6 +16,7 @@ from consensus.transaction import Message
 from node.config import Config, P2pConfig, SyncConfig, VerifyConfig
 from node.disk import DISK, Disk
 from node.engine import Belongings, Engine, Surroundings, write_genesis
+from node.evidence_pool import EvidencePool
 from node.genesis import GenesisFile, genesis_toml
 from node.home import Home
 from node.signer import Signer
@@ -160,9 +162,11 @@ class SmallNet:
     async def _run(self, number: int, *, task_status: trio.TaskStatus[None]) -> None:
         home, disk = Home(self.folder / f"node{number}"), self.disk(number)
         home.data.mkdir(parents=True, exist_ok=True)
-        store = Store.open(home.chain, map_bytes=16 * 2**20, inline=True, disk=disk)
         app = RegisterTown()
-        try:
+
+        with ExitStack() as opened:
+            opened.callback(self._stopped[number].set)
+            store = opened.enter_context(closing(Store.open(home.chain, map_bytes=16 * 2**20, inline=True, disk=disk)))
             signer = self._signer(number, home, disk, fresh=store.height < 0)
             write_genesis(store, self.genesis, app)
             wal = Wal.open(home.wal, disk=disk)
@@ -172,6 +176,7 @@ class SmallNet:
                 genesis=self.genesis,
                 node_seed=seed("node", number),
                 store=store,
+                evidence=opened.enter_context(closing(EvidencePool.open(home.evidence, disk=disk))),
                 wal=wal,
                 signer=signer,
                 trust_root=self.trust_roots.get(number),
@@ -183,9 +188,6 @@ class SmallNet:
                 engine = Engine(own, app, around)
                 self.engines[number] = engine
                 await engine.run(task_status=task_status)
-        finally:
-            store.close()
-            self._stopped[number].set()
 
     def _signer(self, number: int, home: Home, disk: Disk, *, fresh: bool) -> Signer | None:
         if number >= self.validators:

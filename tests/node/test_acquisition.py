@@ -126,7 +126,7 @@ async def test_a_wanted_block_that_comes_twice_is_one(tmp_path: Path, autojump_c
 
 async def _began_after(bench: Bench, due_ms: int | None = None) -> float:
     began = trio.current_time()
-    await occasion(bench.driver.height.parent, bench.mempool, due_ms, bench.now_ms)
+    await occasion(bench.driver.height.parent, bench.mempool, bench.evidence, due_ms, bench.now_ms)
     return round(trio.current_time() - began, 3)
 
 
@@ -134,14 +134,14 @@ async def test_nothing_begins_before_the_block_delay(tmp_path: Path, autojump_cl
     bench = Bench(tmp_path, own=None, block_delay_ms=700)
     await bench.mempool.submit([transaction(0)], source=None)
     assert await _began_after(bench) == 0.7
-    bench.store.close()
+    bench.close()
 
 
 async def test_an_idle_chain_waits_for_a_due_time_or_the_heartbeat(tmp_path: Path, autojump_clock: MockClock) -> None:
     bench = Bench(tmp_path, own=None, heartbeat_ms=60_000)
     assert await _began_after(bench, due_ms=bench.driver.height.parent.time_ms + 20_000) == 20.0
     assert await _began_after(bench) == 40.0
-    bench.store.close()
+    bench.close()
 
 
 async def test_a_clock_that_was_set_forward_is_noticed(tmp_path: Path, autojump_clock: MockClock) -> None:
@@ -152,9 +152,9 @@ async def test_a_clock_that_was_set_forward_is_noticed(tmp_path: Path, autojump_
         return bench.now_ms() + ahead_ms
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(occasion, bench.driver.height.parent, bench.mempool, None, now_ms)
+        nursery.start_soon(occasion, bench.driver.height.parent, bench.mempool, bench.evidence, None, now_ms)
         await trio.sleep(10)
         ahead_ms = 60_000
         began = trio.current_time()
     assert trio.current_time() - began <= CLOCK_LOOK_S
-    bench.store.close()
+    bench.close()

@@ -293,7 +293,7 @@ async def test_a_chain_without_the_block_that_the_link_vouches_for_is_refused(
     assert "another chain" in await _stops(Bench(tmp_path / "own", trust_root=root), chain)
     bench = Bench(tmp_path / "own")
     assert bench.store.height == 2
-    bench.store.close()
+    bench.close()
     with pytest.raises(NodeStopped, match="another chain"):
         Bench(tmp_path / "own", trust_root=TrustRoot(2, bytes(32)))
 
@@ -307,7 +307,7 @@ async def test_a_chain_with_the_block_that_the_link_vouches_for_is_followed(
         nursery.start_soon(Server(bench, 1).serves, chain)
         await caught_up(bench)
         nursery.cancel_scope.cancel()
-    Bench(tmp_path / "own", trust_root=root).store.close()
+    Bench(tmp_path / "own", trust_root=root).close()
 
 
 async def test_the_window_is_shared_by_those_who_claim_to_have_it(tmp_path: Path, autojump_clock: MockClock) -> None:

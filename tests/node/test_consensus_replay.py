@@ -291,7 +291,7 @@ async def test_a_log_that_does_not_explain_our_vote_stops_the_node(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     bench = Bench(tmp_path, own=OTHER)
-    bench.store.close()
+    bench.close()
     wal = Wal.open(tmp_path / "consensus.wal")
     wal.append(to_record(1, OwnVote(vote(PREVOTE, 1, 0, None, OTHER))))
     wal.close()

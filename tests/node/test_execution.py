@@ -34,7 +34,7 @@ def bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
 
     yield make
     for one in made:
-        one.store.close()
+        one.close()
 
 
 async def _proposed(
@@ -62,7 +62,7 @@ async def test_a_proposed_block_is_valid_and_checks_to_the_same_results(
     one = bench()
     executed = await _proposed(one, _transactions(3), [])
     parent = one.driver.height.parent
-    check_block(executed.block, sum(len(t.raw) for t in executed.transactions), parent)
+    check_block(executed.block, sum(len(t.raw) for t in executed.transactions), parent, one.store.state())
     checked = await one.executor.check(parent, executed.block, executed.transactions)
     assert (checked.block, checked.results, checked.changes) == (executed.block, executed.results, executed.changes)
     assert checked.chain_state == executed.chain_state
@@ -187,6 +187,7 @@ async def test_who_is_absent_from_the_last_commit_is_told_to_the_application(
             time_ms=bench.now_ms(),
             proposer=address(1),
             last_commit=bench.driver.last_commit.commit,
+            evidence=(),
         )
         assert info.absent == (address(0),)
         assert bench.executor.next_due_ms() is None

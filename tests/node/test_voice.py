@@ -25,7 +25,7 @@ async def test_a_vote_is_said_once_and_repeated_alike(tmp_path: Path, autojump_c
     assert voice.vote(height, SignVote(PREVOTE, 1, 0, None)) is first, "what was said stands"
     assert voice.take_unspoken() == [first]
     assert voice.take_unspoken() == []
-    bench.store.close()
+    bench.close()
 
 
 async def test_a_proposal_is_said_once_and_repeated_alike(tmp_path: Path, autojump_clock: MockClock) -> None:
@@ -35,7 +35,7 @@ async def test_a_proposal_is_said_once_and_repeated_alike(tmp_path: Path, autoju
     assert first is not None
     assert voice.proposal(height, SignProposal(1, 0, -1, bytes(32))) is first
     assert voice.take_unspoken() == [first]
-    bench.store.close()
+    bench.close()
 
 
 async def test_what_the_signer_refuses_is_not_said(tmp_path: Path, autojump_clock: MockClock) -> None:
@@ -46,7 +46,7 @@ async def test_what_the_signer_refuses_is_not_said(tmp_path: Path, autojump_cloc
     assert voice.vote(height, SignVote(PREVOTE, 1, 5, None)) is None
     assert voice.proposal(height, SignProposal(1, 5, -1, ID)) is None
     assert voice.take_unspoken() == []
-    bench.store.close()
+    bench.close()
 
 
 async def test_who_is_muted_or_has_no_key_is_silent(tmp_path: Path, autojump_clock: MockClock) -> None:
@@ -57,7 +57,7 @@ async def test_who_is_muted_or_has_no_key_is_silent(tmp_path: Path, autojump_clo
         assert voice.vote(height, SignVote(PREVOTE, 1, 0, None)) is None
         assert voice.proposal(height, SignProposal(1, 0, -1, ID)) is None
     assert Voice(None, bench.wal, CHAIN_ID).address is None
-    bench.store.close()
+    bench.close()
 
 
 async def test_nothing_leaves_before_the_log_is_durable(tmp_path: Path, autojump_clock: MockClock) -> None:
@@ -67,7 +67,7 @@ async def test_nothing_leaves_before_the_log_is_durable(tmp_path: Path, autojump
     before = (tmp_path / "consensus.wal").stat().st_size
     voice.take_unspoken()
     assert (tmp_path / "consensus.wal").stat().st_size > before
-    bench.store.close()
+    bench.close()
 
 
 @pytest.mark.parametrize("what", ["vote", "proposal"])
