@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -158,11 +160,33 @@ def logs(directory: Path, number: int, follow: bool, lines: int) -> None:
 
 
 async def _follow(log: Path) -> None:
-    with log.open("rb") as file:
-        file.seek(0, 2)
+    """What is written to *log* from now on, also after it was full and begun anew."""
+    with closing(Growing(log)) as lines:
         while True:
-            text = file.read().decode(errors="replace")
+            text = lines.news()
             if text:
                 click.echo(text, nl=False)
             else:
                 await trio.sleep(0.2)  # files tell nobody that they grew
+
+
+class Growing:
+    """A log that grows, and that a full one is renamed for."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._file = log.open("rb")
+        self._file.seek(0, os.SEEK_END)
+
+    def news(self) -> str:
+        """What was written since the last look."""
+        data = self._file.read()
+        if not data and self._log.exists() and self._log.stat().st_ino != os.fstat(self._file.fileno()).st_ino:
+            self._file.close()
+            self._file = self._log.open("rb")
+            data = self._file.read()
+        return data.decode(errors="replace")
+
+    def close(self) -> None:
+        """No more news."""
+        self._file.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 
 from devnet import record
 from devnet.cli import devnet
+from devnet.cli.faults import Growing
 from devnet.fleet import tail
 from tests.devnet.test_record import example
 
@@ -38,3 +40,17 @@ def test_as_many_lines_of_a_log_are_shown_as_were_asked_for(tmp_path: Path) -> N
     assert tail(log, 500).splitlines() == lines[-500:]
     assert tail(log, 5000).splitlines() == lines
     assert tail(log, 0) == ""
+
+
+def test_following_a_log_goes_on_after_it_was_full(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text("old\n")
+    with closing(Growing(log)) as lines:
+        assert lines.news() == ""
+        with log.open("a") as file:
+            file.write("one\n")
+        assert lines.news() == "one\n"
+        log.rename(tmp_path / "log.jsonl.1")
+        assert lines.news() == ""
+        log.write_text("two\n")
+        assert lines.news() == "two\n"
