@@ -613,3 +613,19 @@ async def test_after_a_flood_of_addresses_a_restarted_node_still_finds_its_old_p
         await until(lambda: len(again.peers) == 4, seconds=5)
         assert all(peer.host.startswith("80.") for peer in again.peers.values()), "anchors come first"
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("places", [0, 1])
+async def test_where_nobody_may_be_displaced_a_newcomer_is_refused(
+    places: int, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    hosts = MemoryNetwork()
+    one = make_node(1, hosts, limits=Limits(inbound_max=places))
+    await start(nursery, one)
+    for number in range(places):
+        await connect_stranger(10 + number, hosts.transport("host2"), address_of(one))
+    await until(lambda: len(one.peers) == places)
+    with pytest.raises(HandshakeRefused, match=r"handshake\.full"):
+        await connect_stranger(20, hosts.transport("host3"), address_of(one))
+    await until(lambda: one.doorway.refused == {"handshake.full": 1}, seconds=1)
+    nursery.cancel_scope.cancel()

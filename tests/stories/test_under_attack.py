@@ -22,7 +22,7 @@ import trio
 from devnet.workload import Workload, first_answer
 from p2p.address import Endpoint
 from tests.stories.attackers import REFUSED, Attack
-from tests.stories.network import Network, act, rpc
+from tests.stories.network import Network, act, rpc, succeed
 
 pytestmark = pytest.mark.story
 
@@ -164,3 +164,7 @@ def test_the_town_goes_on_while_one_node_is_attacked(network: Network) -> None:
     network.until_height(height + 1)
     assert len(network.app_hashes(height)) == 1
     assert network.log_lines("error") == []
+    shown = succeed("peers", "--home", net.nodes[0].home)
+    for name in ("node1", "node2", "node3"):
+        assert name in shown
+    assert "ms away, clock" in shown
