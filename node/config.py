@@ -199,7 +199,11 @@ class StoreConfig:
     keep_results: str = setting("400 days", "What came of each transaction. Nothing below is kept longer.", _is_keep)
     keep_events: str = setting("400 days", "The log of events.", _is_keep)
     keep_index: str = setting("400 days", "Finding transactions by hash, address and event.", _is_keep)
-    keep_states: str = setting("7 days", "States of former heights: queries, proofs and export there.", _is_keep)
+    keep_states: str = setting(
+        "7 days",
+        "States of former heights: queries, proofs, export. The last two snapshots stay in any case.",
+        _is_keep,
+    )
 
     def retention(self) -> Retention:
         """The same, as the pruner takes it."""

@@ -76,7 +76,8 @@ class Rows:
         self.height = height
         """Of the copy."""
         self._environment = environment
-        self._meta = list(environment.cursor(store_blocks.META).iternext())
+        cursor = environment.cursor(store_blocks.META)
+        self._meta: list[Row] = list(cursor.iternext()) if cursor.first() else []
         number = height.to_bytes(8, "big")
         commit = environment.get(store_blocks.COMMITS, number)
         # The next block replaces it by the canonical one.

@@ -66,8 +66,8 @@ def restore(file: Path, place: Place, screen: Screen) -> None:
     """Make a home of the backup in FILE, after every block, signature and value in it was checked."""
     founding.refuse_taken(place)
     home = place.home
-    if home.chain.exists():
-        raise Mistake(f"{home.chain} exists; give an empty or new folder with --home")
+    if home.node_key.exists():
+        raise Mistake(f"{home.node_key} exists, and the backup has one, too; give an empty or new folder with --home")
     made = not place.path.exists()
     try:
         manifest = unpack(file, home, _megabytes(screen, "unpacking, MiB"))

@@ -15,6 +15,7 @@ from node.cli.place import Place, home_option
 from node.cli.screen import Mistake, Screen, json_option
 from node.export import Exported, export, next_chain_id
 from node.genesis import BadGenesis, GenesisFile
+from node.home import Home
 from node.state import StateGone
 from node.store import Store
 
@@ -61,6 +62,8 @@ def export_command(
         founders = _founders(named, chain.validators, chosen)
         new_id = chain_id or next_chain_id(genesis.chain_id)
         folder = (out or Path(new_id)).absolute()
+        if Home(folder).config.exists():
+            raise Mistake(f"a node lives in {folder}; give another folder with --out, so that its genesis stays")
         screen.progress(f"checking and writing the state of height {chosen} …")
         done = export(store, genesis, app, founders, folder, height=chosen, chain_id=new_id, time_ms=time_ms)
     except StateGone as error:

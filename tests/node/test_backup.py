@@ -158,6 +158,16 @@ async def test_a_pruned_chain_is_copied_as_it_is(tmp_path: Path, autojump_clock:
     copy.close()
 
 
+async def test_two_backups_of_one_height_are_the_same(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    async with served(tmp_path / "town") as town:
+        await _lived(town)
+    store = Store.open(Home(tmp_path / "town").chain)
+    for name in ("one.tar", "other.tar"):
+        await write_backup(store, Home(tmp_path / "town"), tmp_path / name)
+    store.close()
+    assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "other.tar").read_bytes()
+
+
 async def test_a_file_is_never_written_over_and_a_failure_leaves_none(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:

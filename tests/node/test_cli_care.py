@@ -90,6 +90,16 @@ def test_a_damaged_file_leaves_no_home(cli: Cli, home: Home, tmp_path: Path) -> 
     assert "No such file" in cli("restore", str(tmp_path / "none"), "--home", str(tmp_path / "again"), code=2)
 
 
+def test_keys_that_are_there_already_are_never_touched(cli: Cli, home: Home, tmp_path: Path) -> None:
+    cli("backup", str(tmp_path / "copy.tar"))
+    other = Home(tmp_path / "other")
+    other.node_key.parent.mkdir(parents=True)
+    other.node_key.write_text("precious")
+    assert "node.json exists" in cli("restore", str(tmp_path / "copy.tar"), "--home", str(other.path), code=2)
+    assert other.node_key.read_text() == "precious"
+    assert [path.name for path in other.path.iterdir()] == ["keys"]
+
+
 def test_a_folder_without_a_node_or_chain_is_said_to_be_so(cli: Cli, tmp_path: Path) -> None:
     cli.home.mkdir()
     assert "there is no node" in cli("backup", str(tmp_path / "x"), code=2)

@@ -117,6 +117,12 @@ def test_init_needs_what_the_genesis_goes_on_from(cli: Cli, old: Home, tmp_path:
     assert "there is no node" in cli(*arguments, "--from", str(tmp_path / "bare"), code=2)
 
 
+def test_the_genesis_of_a_node_is_never_written_over(cli: Cli, old: Home) -> None:
+    before = old.genesis.read_bytes()
+    assert "a node lives in" in cli("export", "--validators", OLD, "--out", str(old.path), code=2)
+    assert old.genesis.read_bytes() == before
+
+
 def test_a_folder_without_a_chain_has_nothing_to_export(cli: Cli, tmp_path: Path) -> None:
     cli.home.mkdir()
     assert "there is no chain" in cli("export", "--validators", OLD, code=2)

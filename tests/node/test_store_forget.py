@@ -12,6 +12,7 @@ from consensus.application import BlockOutcome, Event
 from consensus.params import TINY
 from consensus.signing import public_key, sha256
 from consensus.validators import Update
+from node.disk import Disk
 from node.events import BEGINNING, Cursor, Kind
 from node.retention import BLOCKS, EVENTS, INDEX, PARTS, RESULTS, STATES
 from node.store import HeightGone, Store
@@ -179,6 +180,24 @@ async def test_forgetting_waits_its_turn_and_lets_others_have_theirs(folder: Pat
         nursery.start_soon(store.commit, decide(store, {"coin": {b"k": b"last"}}))
     assert (store.height, store.earliest[BLOCKS]) == (6, 4)
     assert _rows(store)["blocks"] == 3
+    store.close()
+
+
+def test_a_file_stops_growing_once_as_much_is_forgotten_as_is_written(folder: Path) -> None:
+    disk = Disk()
+    disk.syncs = False
+    store = Store.open(folder, inline=True, disk=disk)
+    write_genesis(store, {"coin": {}}, params=TINY.replaced(snapshot_interval_blocks=20))
+    sizes = []
+    for number in range(1, 241):
+        changes: dict[bytes, bytes | None] = {b"%d" % (number * 7 % 50 + each): b"%d" % number for each in range(5)}
+        store.commit_inline(decide(store, {"coin": changes}, transactions=[transaction(number)], events={1: [PAID]}))
+        if number % 16 == 0 and number > 40:
+            _forget(store, blocks=number - 40, results=number - 40, events=number - 40, index=number - 40)
+            while not trio.run(store.prune, number - 40):
+                pass
+        sizes.append(store.used_bytes)
+    assert sizes[-1] < sizes[119] * 1.1, "twice the heights, the same file"
     store.close()
 
 
