@@ -32,8 +32,15 @@ HELD_MAX = 400
 """Sockets that the attackers hold open at a time."""
 POOL_FLOOD_NONCES = 20
 """Transactions of each account, all behind a nonce that never comes."""
-REFUSED = (HandshakeRefused, BadMessage, trio.BrokenResourceError, trio.TooSlowError, OSError)
-"""How an attempt ends that the node did not want."""
+REFUSED = (
+    HandshakeRefused,
+    BadMessage,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+    trio.TooSlowError,
+    OSError,
+)
+"""How an attempt ends that the node did not want, or that the attackers gave up for another."""
 
 
 @dataclass
