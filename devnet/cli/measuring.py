@@ -6,8 +6,10 @@ import contextlib
 import functools
 import json
 import shutil
+import signal
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import click
 import trio
@@ -84,9 +86,15 @@ def bench_join_command(directory: Path, blocks: int, transfers: int, accounts: i
     Makes the chain first, in a folder bench-join inside of --dir; let nothing else run meanwhile.
     """
     plan = joins.Plan(blocks=blocks, transfers=transfers, accounts=accounts, runs=runs)
+    signal.signal(signal.SIGTERM, _interrupted)
     with record.changing(directory):
         figures = joins.bench(_free_folder(directory / "bench-join"), plan, Say(quiet=False))
     click.echo(json.dumps(figures, indent=1) if as_json else _table_of(figures))
+
+
+def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
+    """A benchmark that is told to stop takes its nodes with it, as after Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 def _runs(directory: Path) -> bool:
