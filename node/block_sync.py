@@ -43,11 +43,16 @@ WINDOW_HEIGHTS = 16
 """Heights asked for at a time."""
 PER_PEER_MAX = 4
 """Answers that one peer may owe us."""
+ANOTHER_S = 3.0
+"""After this another peer is asked too."""
 ANSWER_S = 10.0
-"""After this another peer is asked too; and who has sent nothing at all for so long is not trusted for a while."""
+"""Who has sent nothing at all for so long is not trusted for a while."""
 DISTRUST_S = 30.0
-"""How long a peer that did not answer, or lied, is not asked again."""
+"""How long a peer that did not answer, or lied, is not asked again; twice as long each time in a row."""
+DISTRUST_DOUBLINGS_MAX = 6
 LOOK_S = 1.0
+PROGRESS_S = 5.0
+"""Between two lines of the log that say how far a long catching up is."""
 UNASKED_BYTES_MAX = 64 * 2**10
 """More than any question has; what is larger is read only from a peer that owes an answer."""
 
@@ -63,6 +68,8 @@ class _Source:
     heard_at: float = 0.0
     """trio time at which it last sent something, or was asked while it owed nothing."""
     distrusted_until: float = 0.0
+    faults: int = 0
+    """How often it was distrusted since it last gave a block that holds."""
     earliest: int = 0
     """The lowest height whose block it holds, as it says."""
 
@@ -144,7 +151,8 @@ class BlockSync:
     def _distrust(self, peer_id: bytes) -> None:
         """Not asked for a while, even if it connects anew."""
         source = self._sources.setdefault(peer_id, _Source())
-        source.distrusted_until = trio.current_time() + DISTRUST_S
+        source.distrusted_until = trio.current_time() + DISTRUST_S * 2 ** min(source.faults, DISTRUST_DOUBLINGS_MAX)
+        source.faults += 1
         source.owes.clear()
         self._arrived.set()
 
@@ -183,11 +191,15 @@ class BlockSync:
 
     async def _catch_up(self) -> None:
         first = self._driver.height.number
+        told_s = trio.current_time()
         try:
             while self._ahead() or self._driver.height.number in self._received:
                 number = self._driver.height.number
                 self._received = {h: answer for h, answer in self._received.items() if h >= number}
                 self._ask(number)
+                if trio.current_time() - told_s >= PROGRESS_S:
+                    told_s = trio.current_time()
+                    log.info("sync_progress", height=number - 1, first=first)
                 if number in self._received:
                     await self._apply(*self._received.pop(number))
                 else:
@@ -208,7 +220,7 @@ class BlockSync:
         for height in range(number, number + WINDOW_HEIGHTS):
             if not free:
                 return
-            late = all(now - source.owes.get(height, -math.inf) >= ANSWER_S for source in self._sources.values())
+            late = all(now - source.owes.get(height, -math.inf) >= ANOTHER_S for source in self._sources.values())
             if height in self._received or not late:
                 continue
             able = sorted(
@@ -267,9 +279,10 @@ class BlockSync:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._verify_ahead, answer)
                 await self._driver.apply(synced)
-            peer = self._sources[peer_id].peer if peer_id in self._sources else None
-            if peer is not None:
-                peer.was_useful(CHANNEL.name)
+            source = self._sources.get(peer_id)
+            if source is not None and source.peer is not None:
+                source.faults = 0
+                source.peer.was_useful(CHANNEL.name)
 
     async def _verify_ahead(self, applied: DecidedHeight) -> None:
         """While *applied* is executed and written, the signatures of the next height are verified, if it is here.

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from consensus.block import Signed
-from node.block_sync import ANSWER_S, DISTRUST_S
+from node.block_sync import ANOTHER_S, ANSWER_S, DISTRUST_S
 from node.sync_messages import NoHeight
 from tests.node.bench import PREVOTE, Bench, settled
 from tests.node.sync_peers import HEIGHTS, Chain, Server, caught_up, decided_chain
@@ -105,6 +105,34 @@ async def test_5135_honest_peers_of_a_quiet_chain_are_neither_banned_nor_distrus
         assert quiet.asked == list(range(1, HEIGHTS + 1))
         assert quiet.peer.penalties == []
         assert quiet.link.fault is None
+
+
+async def test_a_peer_that_stalls_again_and_again_costs_ever_less(
+    chain: Chain, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """What it holds up is asked of another after a moment, and it is given fewer and fewer chances."""
+    async with Bench(tmp_path / "own").running() as bench, trio.open_nursery() as nursery:
+        silent = Server(bench, 1, claims=1_000)
+
+        async def claim() -> None:
+            while True:
+                silent.claim()
+                await trio.sleep(0.5)
+
+        nursery.start_soon(claim)
+        await trio.sleep(1.5)
+        assert silent.pending()
+        nursery.start_soon(Server(bench, 2).serves, chain)
+        await caught_up(bench, within_s=ANOTHER_S + 3)
+        chances = []
+        for _ in range(4):
+            began_s = trio.current_time()
+            while not silent.pending():  # noqa: ASYNC110  # a scripted peer gives no sign
+                await trio.sleep(1)
+            chances.append(trio.current_time() - began_s)
+            await trio.sleep(ANSWER_S + 2)
+        assert chances[1] < chances[2] < chances[3]
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_peer_that_began_with_a_snapshot_is_not_distrusted_for_what_it_never_had(
