@@ -18,14 +18,17 @@ import trio
 
 from consensus.application import Application
 from consensus.chain import ChainState, chain_changes
+from consensus.evidence import DuplicateVote, Uncounted
 from consensus.vote import VoteKind
-from node import consensus_messages, evidence_gossip, sync_messages, transaction_gossip
+from node import consensus_messages, divergence_gossip, evidence_gossip, sync_messages, transaction_gossip
 from node.block_sync import BlockSync
 from node.clock import ClockWatch
 from node.config import Config
 from node.consensus_driver import ConsensusDriver
 from node.consensus_gossip import ConsensusGossip
 from node.disk import DISK, Disk
+from node.divergence_gossip import DivergenceGossip
+from node.divergence_pool import DivergencePool
 from node.evidence_gossip import EvidenceGossip
 from node.evidence_pool import EvidencePool
 from node.execution import Executor
@@ -60,6 +63,7 @@ CHANNELS = (
     transaction_gossip.CHANNEL,
     sync_messages.CHANNEL,
     evidence_gossip.CHANNEL,
+    divergence_gossip.CHANNEL,
 )
 
 
@@ -146,6 +150,10 @@ class Engine:
         self._transactions = TransactionGossip(self.mempool)
         self._pruner = Pruner(own.store, self.heights, own.config.store.retention())
         self._evidence_gossip = EvidenceGossip(self.evidence)
+        self.divergences = DivergencePool(
+            genesis=own.genesis, store=own.store, heights=self.heights, convict=self._convict
+        )
+        self._divergence_gossip = DivergenceGossip(self.divergences)
         self.network = self._network(around)
         if own.wal.cut_bytes:
             log.warning("log_tail_cut", bytes=own.wal.cut_bytes)
@@ -161,6 +169,7 @@ class Engine:
             await nursery.start(self.network.run)
             await nursery.start(self._sync.run)
             await nursery.start(self._pruner.run)
+            nursery.start_soon(self.divergences.run)
             task_status.started()
 
     def status(self) -> dict[str, Any]:
@@ -190,6 +199,13 @@ class Engine:
             "evidence_waiting": len(self.evidence),
         }
 
+    def _convict(self, evidence: DuplicateVote) -> None:
+        """Two votes of one round, found in an attack on light clients, wait for a block like others."""
+        try:
+            self.evidence.add(evidence)
+        except Uncounted as reason:  # too old, or punished by now
+            log.debug("evidence_not_counted", validator=evidence.accused, height=evidence.height, why=str(reason))
+
     def _network(self, around: Surroundings) -> Network:
         own, p2p = self._own, self._own.config.p2p
         scores_file = own.home.scores
@@ -212,6 +228,7 @@ class Engine:
                 "transactions": _where_spoken(transaction_gossip.CHANNEL, self._transactions.serve),
                 "sync": _where_spoken(sync_messages.CHANNEL, self._sync.serve),
                 "evidence": _where_spoken(evidence_gossip.CHANNEL, self._evidence_gossip.serve),
+                "divergence": _where_spoken(divergence_gossip.CHANNEL, self._divergence_gossip.serve),
             },
             transport=around.transport,
             book=_address_book(own.home.addresses, around),

@@ -96,6 +96,8 @@ class NodeCollector(Collector):
         pool = self._services.evidence
         yield _gauge("evidence_waiting", "Proved lies of validators that wait for a block.", len(pool))
         yield _counter("evidence_committed", "Proved lies in blocks since the start.", pool.committed)
+        attacks = len(self._services.divergences.known)
+        yield _gauge("light_client_attacks", "Proved attacks on light clients; any is an alarm.", attacks)
 
     def _peers(self) -> Iterator[Metric]:
         network = self._services.network

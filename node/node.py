@@ -144,6 +144,7 @@ def _services(own: Belongings, app: Application, engine: Engine, around: Surroun
         store=own.store,
         mempool=engine.mempool,
         evidence=own.evidence,
+        divergences=engine.divergences,
         network=engine.network,
         heights=engine.heights,
         signer=own.signer,

@@ -9,6 +9,7 @@ from typing import Any
 
 from consensus.application import Application
 from node.config import Config
+from node.divergence_pool import DivergencePool
 from node.evidence_pool import EvidencePool
 from node.genesis import GenesisFile
 from node.heights import Heights
@@ -30,6 +31,7 @@ class Services:
     store: Store
     mempool: Mempool
     evidence: EvidencePool
+    divergences: DivergencePool
     network: Network
     heights: Heights
     signer: Signer | None

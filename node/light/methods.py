@@ -298,7 +298,6 @@ class LightQueryMethods:
 
 
 UNVERIFIABLE = {
-    "broadcast_evidence": "that a node keeps the evidence that it is given",
     "check_tx": "what a pool would say of a transaction",
     "consensus_state": "where a node stands in the current height",
     "events": "that no event is missing between two others",

@@ -8,15 +8,16 @@ from typing import Any
 
 from consensus.address import to_text
 from consensus.codec import BadMessage
+from consensus.light_attack import proof_from_bytes
 from consensus.signing import sha256
 from consensus.transaction import Body, Transaction
 from node.light.answers import part
 from node.light.methods import LightChainMethods, LightQueryMethods
 from node.light.service import Light
-from node.light.source import ASK_SECONDS
+from node.light.source import ASK_SECONDS, SourceGone, SourceRefused
 from node.proofs import NotProved
 from node.rpc import shapes
-from node.rpc.errors import NotShown, QueryFailed, RpcError, TimedOut, TransactionRefused
+from node.rpc.errors import InvalidParams, NotShown, QueryFailed, RpcError, TimedOut, TransactionRefused
 from node.rpc.methods import method
 from node.rpc.parameters import Base64, WaitMs
 from node.rpc.prepare import ACCOUNT_QUERY
@@ -67,6 +68,24 @@ class LightTransactionMethods:
     async def broadcast_tx_commit(self, tx: Base64, wait_ms: WaitMs = COMMIT_WAIT_MS) -> Any:
         """Hands a transaction to a node and waits for its block: height, index and result, verified."""
         return await self._single(Broadcast(tx, wait_ms))
+
+    @method
+    async def broadcast_evidence(self, evidence: Base64) -> Any:
+        """Hands evidence to every node, and says what each made of it: unverified."""
+        try:
+            proof_from_bytes(evidence)
+        except BadMessage as false:
+            raise InvalidParams(f"this is no evidence: {false}", false.code, parameter="evidence") from None
+        said: dict[str, str] = {}
+        for source in self._follower.sources.all:
+            try:
+                answer = await source.call("broadcast_evidence", evidence=shapes.base64_text(evidence))
+                said[source.name] = str(part(answer, "code"))
+            except SourceRefused as refusal:
+                said[source.name] = refusal.code
+            except (SourceGone, NotProved) as error:
+                said[source.name] = str(error)
+        return {"said": said}
 
     async def _single(self, entry: Broadcast) -> dict[str, Any]:
         [answer] = await self.broadcast([entry])

@@ -125,10 +125,18 @@ class Alarm:
     async def _tell(self, source: Source, divergence: Divergence) -> None:
         for evidence in divergence.evidence:
             try:
-                await source.call("broadcast_evidence", evidence=shapes.base64_text(evidence.encoded))
-                _log.info("light_evidence_given", node=source.name, height=evidence.height, block=evidence.header.id)
+                answer = await source.call("broadcast_evidence", evidence=shapes.base64_text(evidence.encoded))
+                why = answer.get("text", "") if isinstance(answer, dict) and answer.get("code") else ""
+                event = "light_evidence_refused" if why else "light_evidence_given"
+                _log.info(event, node=source.name, height=evidence.height, block=evidence.header.id, why=why)
             except SourceRefused as refusal:  # by the side that the evidence is not for
-                _log.info("light_evidence_refused", node=source.name, block=evidence.header.id, why=str(refusal))
+                _log.info(
+                    "light_evidence_refused",
+                    node=source.name,
+                    height=evidence.height,
+                    block=evidence.header.id,
+                    why=str(refusal),
+                )
             except SourceGone as error:
                 _log.warning("light_evidence_not_given", node=source.name, why=str(error))
 

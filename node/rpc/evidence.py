@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from consensus.codec import BadMessage, decode
-from consensus.evidence import EVIDENCE_BYTES_MAX, Uncounted, from_wire
+from consensus.codec import BadMessage
+from consensus.evidence import Uncounted
+from consensus.light_attack import LightClientAttack, proof_from_bytes
 from node.rpc import shapes
 from node.rpc.errors import InvalidParams
 from node.rpc.methods import method
@@ -21,10 +22,17 @@ class EvidenceMethods:
 
     @method
     async def broadcast_evidence(self, evidence: Base64) -> Any:
-        """Hands evidence in (the codec's bytes of [kind, fields]) and says whether it waits for a block (code "")."""
+        """Hands evidence in (the codec's bytes of [kind, fields]) and says whether it is kept and passed on (code "").
+
+        Kind 0, two votes of one round, then waits for a block. Kind 1, an attack on a light client, is judged by this
+        node's chain: what it proves of single validators becomes evidence of kind 0, the rest stands in the log.
+        """
         try:
-            piece = from_wire(decode(evidence, bytes_max=EVIDENCE_BYTES_MAX))
-            self._services.evidence.add(piece)
+            piece = proof_from_bytes(evidence)
+            if isinstance(piece, LightClientAttack):
+                self._services.divergences.add(piece)
+            else:
+                self._services.evidence.add(piece)
         except BadMessage as false:
             raise InvalidParams(f"evidence proves nothing: {false}", false.code, parameter="evidence") from None
         except Uncounted as reason:

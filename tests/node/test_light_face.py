@@ -16,9 +16,11 @@ from node.light import passing
 from node.light.passing import PassedOn
 from node.light.server import serve_light
 from node.light.source import SourceRefused
-from node.rpc.errors import NotShown, TimedOut, TransactionRefused
+from node.rpc import shapes
+from node.rpc.errors import InvalidParams, NotShown, TimedOut, TransactionRefused
 from tests.node.light_net import DirectSource, Proxy, honest, proxy
 from tests.node.served import ANNA, STRANGER, Served, address, served, text
+from tests.node.test_divergence_pool import attack
 
 Clock = trio.testing.MockClock
 
@@ -127,6 +129,20 @@ async def test_prepared_bytes_are_made_here(tmp_path: Path, autojump_clock: Cloc
         assert "prepare_tx" not in light.sources[0].methods()
         with pytest.raises(TransactionRefused):
             await light.call("prepare_tx", messages=[{"coin.nothing": {}}], signers=signers)
+
+
+async def test_evidence_is_handed_to_every_node(tmp_path: Path, autojump_clock: Clock) -> None:
+    """What each made of it is its word."""
+    async with served(tmp_path) as town, proxy(tmp_path / "light", honest(town)) as light:
+        await town.height(6)
+        light.sources[2].gone = True
+        charge = shapes.base64_text(attack(town, 5).encoded)
+        said = (await light.call("broadcast_evidence", evidence=charge))["said"]
+        assert (said["http://node0"], said["http://node1"]) == ("", "")
+        assert "gone" in said["http://node2"]
+        assert len(town.services.divergences.known) == 1
+        with pytest.raises(InvalidParams):
+            await light.call("broadcast_evidence", evidence="AAAA")
 
 
 def test_nonces_that_were_passed_on_are_bounded_and_end_with_their_validity(

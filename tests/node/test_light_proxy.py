@@ -471,8 +471,13 @@ async def test_two_proved_chains_stop_the_client_and_every_node_gets_the_evidenc
                 with pytest.raises(ChainDiverged):
                     await light.call(name, **(BALANCE if name == "query" else {}))
             await _refuses_broadcasts(light, town)
-        for source in sources:
-            assert len(source.given) == 2
+            for source in sources:
+                assert len(source.given) == 2
+            [proved] = town.services.divergences.known.values()
+            assert (proved.attack.height, proved.finding.kind) == (7, "equivocation")
+            validator = town.services.store.validators_at(7).validators[0]
+            assert proved.finding.culprits == (validator.address,)
+            assert [piece.accused for piece in town.services.evidence.ripe()] == [validator.address]
         shown = json.loads((tmp_path / "light" / DIVERGENCE_FILE).read_text())
         assert sorted(shown["evidence"]) == sorted(sources[0].given)
         assert shown["common_height"] == 5
