@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from consensus.signing import public_key, sign
+from consensus.signing import sign
 from consensus.vote import VoteKind, vote_sign_bytes
 from node.rpc import shapes
 from tests.stories.network import Network
@@ -60,25 +60,39 @@ def lying(node: str, tamper: Tamper) -> Iterator[str]:
 
 
 class Fork:
-    """A `Tamper` that, once `on`, shows other blocks than were decided, signed by every validator of *network*."""
+    """A `Tamper` of two validators, more than a third of *network*'s power, who show blocks of a chain of their own.
 
-    def __init__(self, network: Network) -> None:
+    It convinces a light client that skips: the block after one that was shown honestly must follow from it, so it is
+    shown as it is.
+    """
+
+    def __init__(self, network: Network, *numbers: int) -> None:
         self.on = False
-        seeds = [network.validator_key(number).unlock() for number in range(len(network.urls))]
-        self._seeds = {public_key(seed): seed for seed in seeds}
+        self.liars = [network.validator_key(number).public_key for number in numbers]
+        seeds = [network.validator_key(number).unlock() for number in numbers]
+        self._seeds = dict(zip(self.liars, seeds, strict=True))
         self._chain_id = network.record.chain_id
+        self._shown = 0
+        """The latest height that was shown as it is."""
 
     def __call__(self, method: str, answer: Any) -> Any:
         """The forged light block; everything else as it is."""
-        if not self.on or method != "light_block":
+        if method != "light_block":
             return answer
-        answer["header"]["app_hash"] = "ab" * 32
+        height = answer["header"]["height"]
+        if not self.on or height < self._shown + 2:
+            self._shown = max(self._shown, height)
+            return answer
+        return self._forged(answer)
+
+    def _forged(self, answer: Any) -> Any:
+        members = [each for each in answer["validators"] if bytes.fromhex(each["public_key"]) in self._seeds]
+        hash_ = shapes.validators_from_json(members).hash.hex()
+        answer["header"].update(app_hash="ab" * 32, validators_hash=hash_, next_validators_hash=hash_)
         header = shapes.header_from_json(answer["header"])
-        commit = answer["commit"]
-        message = vote_sign_bytes(self._chain_id, VoteKind.PRECOMMIT, header.height, commit["round"], header.id)
-        commit["block_id"] = header.id.hex()
-        commit["entries"] = [
-            {"for_block": True, "signature": sign(self._seeds[bytes.fromhex(each["public_key"])], message).hex()}
-            for each in answer["validators"]
-        ]
-        return answer
+        round_ = answer["commit"]["round"]
+        message = vote_sign_bytes(self._chain_id, VoteKind.PRECOMMIT, header.height, round_, header.id)
+        signatures = [sign(self._seeds[bytes.fromhex(each["public_key"])], message).hex() for each in members]
+        entries = [{"for_block": True, "signature": signature} for signature in signatures]
+        commit = {**answer["commit"], "block_id": header.id.hex(), "entries": entries}
+        return {**answer, "commit": commit, "validators": members, "next_validators": members}
