@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.mutants import consensus_defects, node_defects
+from tests.mutants import consensus_defects, light_defects, node_defects
 from tests.mutants.defect import ROOT, WORLD_SEEDS, WORLDS, Defect
 
 CHECK_SECONDS_MAX = 300
@@ -27,7 +27,7 @@ def main(words: list[str]) -> int:
     """Runs the defects whose names contain one of *words* (all, if there are none); 0 if all are killed."""
     defects = [
         defect
-        for defect in (*consensus_defects.DEFECTS, *node_defects.DEFECTS)
+        for defect in (*consensus_defects.DEFECTS, *node_defects.DEFECTS, *light_defects.DEFECTS)
         if not words or any(word in defect.name for word in words)
     ]
     survivors = []

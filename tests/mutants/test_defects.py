@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.mutants import consensus_defects, node_defects
+from tests.mutants import consensus_defects, light_defects, node_defects
 from tests.mutants.defect import ROOT, WORLDS, Defect
 
-DEFECTS = (*consensus_defects.DEFECTS, *node_defects.DEFECTS)
+DEFECTS = (*consensus_defects.DEFECTS, *node_defects.DEFECTS, *light_defects.DEFECTS)
 
 
 def test_there_are_at_least_forty_different_defects() -> None:
