@@ -366,9 +366,14 @@ class Network:
         return self.scores.is_banned(node_id, trio.current_time())
 
     def _on_penalty(self, peer: Peer, reason: str, points: int) -> None:
-        if self.scores.penalise(peer.id, reason, points, trio.current_time()):
-            peer.log.warning("peer_banned", reason=reason)
-            peer.disconnect("banned")
+        if not self.scores.penalise(peer.id, reason, points, trio.current_time()):
+            return
+        if self._roster.is_welcome(peer.id):
+            self.scores.lift(peer.id)
+            peer.disconnect("broke_rules")
+            return
+        peer.log.warning("peer_banned", reason=reason)
+        peer.disconnect("banned")
 
 
 def _told_address(greeting: Greeting, seen_host: str) -> PeerAddress | None:

@@ -91,6 +91,11 @@ class Scores:
         self._latest(node_id, OPERATOR, 0, now).banned_until = now + seconds
         self.bans_made += 1
 
+    def lift(self, node_id: bytes) -> None:
+        """The node's ban, if it has one, is over; what led to it is remembered."""
+        if node_id in self._records:
+            self._records[node_id].banned_until = 0.0
+
     def points(self, node_id: bytes, now: float) -> float:
         """What is left of the node's points."""
         record = self._records.get(node_id)

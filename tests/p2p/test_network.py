@@ -498,6 +498,8 @@ async def test_who_is_let_in_unconditionally_is_neither_counted_nor_displaced_no
     assert len(one.peers) == 3
     one.peers[friend.node_id].penalise("test", 1_000)
     await until(lambda: friend.node_id not in one.peers)
+    assert one.bans() == []
+    assert one.scores.reasons(friend.node_id) == {"test": 1_000}
     nursery.start_soon(friend.meet, address_of(one))
     await until(lambda: friend.node_id in one.peers)
     with pytest.raises(AssertionError, match="settings"):
