@@ -48,7 +48,7 @@ def _supply_decided(world: World, node: Node, peer: Node) -> None:
     first = peer.height
     block, votes = node.chain[first - 1]
     if node.height == first + 1 and world.chance(VOTES_INSTEAD_SHARE):
-        if block.id in peer.wanted:
+        if block.id in peer.known.wanted:
             world.send(node, peer, Body(block))
         for vote in votes:
             world.send(node, peer, vote)
@@ -60,17 +60,17 @@ def _supply_decided(world: World, node: Node, peer: Node) -> None:
 def _supply_current(world: World, node: Node, peer: Node) -> bool:
     """Whether *peer* lacked anything."""
     lacked = False
-    for proposal in list(node.proposals.values()):
+    for proposal in list(node.known.proposals.values()):
         if peer.wants_proposal(proposal):
             block = world.blocks[proposal.block_id]
             world.send(node, peer, Proposed(proposal, block, _gives(node, block.id)))
             lacked = True
-    for block_id in [*peer.headers, *peer.wanted]:
-        if block_id not in peer.blocks and _gives(node, block_id):
-            world.send(node, peer, Body(node.blocks[block_id]))
+    for block_id in [*peer.known.headers, *peer.known.wanted]:
+        if block_id not in peer.known.blocks and _gives(node, block_id):
+            world.send(node, peer, Body(node.known.blocks[block_id]))
             lacked = True
-    tally, theirs = peer.machine.tally, peer.votes
-    for key, vote in node.votes.items():
+    tally, theirs = peer.machine.tally, peer.known.votes
+    for key, vote in node.known.votes.items():
         if key in theirs and vote.round <= tally.round:
             continue
         if tally.wants(vote) and node.machine.tally.keeps(vote.validator, vote.round):
@@ -81,4 +81,4 @@ def _supply_current(world: World, node: Node, peer: Node) -> bool:
 
 def _gives(node: Node, block_id: bytes) -> bool:
     withheld = node.liar is not None and block_id in node.liar.withheld
-    return block_id in node.blocks and not withheld
+    return block_id in node.known.blocks and not withheld

@@ -89,9 +89,9 @@ class Liar:
     def _another_proposal(self, node: Node, proposal: Proposal) -> tuple[Proposal, SimBlock]:
         """Of the same round: a known block again with any POL round, or a new one."""
         world = self.world
-        if node.blocks and world.chance(0.5):
-            known = sorted(node.blocks)
-            block = node.blocks[known[world.upto(len(known))]]
+        if node.known.blocks and world.chance(0.5):
+            known = sorted(node.known.blocks)
+            block = node.known.blocks[known[world.upto(len(known))]]
         else:
             block = world.build(node)
         pol_round = world.upto(proposal.round + 1) - 1
@@ -104,7 +104,7 @@ class Liar:
             return
         values: list[bytes | None] = [vote.block_id]
         if self._does("two_votes", 0.7):
-            values += [None, *sorted(node.blocks)]
+            values += [None, *sorted(node.known.blocks)]
         late = self._does("late_votes", 0.6)
         for peer in world.nodes:
             value = values[world.upto(len(values))]
@@ -126,7 +126,7 @@ class Liar:
         world = self.world
         height = node.height + world.upto(2)
         round_ = node.machine.round + 1 + world.upto(ROUNDS_AHEAD)
-        values: list[bytes | None] = [None, *sorted(node.blocks)]
+        values: list[bytes | None] = [None, *sorted(node.known.blocks)]
         for peer in world.nodes:
             value = values[world.upto(len(values))]
             world.send(node, peer, make_vote(node.address, _kind(world), height, round_, value))
@@ -135,7 +135,7 @@ class Liar:
         """With its own signature: in the name of a stranger, or of another validator."""
         world = self.world
         named = bytes(20) if world.chance(0.5) else world.nodes[world.upto(len(world.nodes))].address
-        value = next(iter(node.blocks), None)
+        value = next(iter(node.known.blocks), None)
         round_ = max(node.machine.round, 0)
         vote = make_vote(node.address, _kind(world), node.height, round_, value)
         forged = Vote(

@@ -12,16 +12,8 @@ from typing import TYPE_CHECKING
 from consensus.address import key_address
 from consensus.chain import ChainState
 from consensus.effects import (
-    BuildValue,
     Decide,
     Effect,
-    EnteredRound,
-    FetchBlock,
-    FoundEquivocation,
-    RefusedDecision,
-    SignProposal,
-    SignVote,
-    StartTimer,
 )
 from consensus.inputs import (
     BeginRound,
@@ -35,9 +27,11 @@ from consensus.inputs import (
     VoteReceived,
 )
 from consensus.vote import Proposal, Vote, VoteKind
+from devnet.sim.core_acts import perform
 from devnet.sim.core_chain import SimBlock, earliest_ms, is_valid
-from devnet.sim.core_disk import Log, SignerMemory, Slot
+from devnet.sim.core_disk import Log, SignerMemory
 from devnet.sim.core_gossip import proves
+from devnet.sim.core_known import Known
 from devnet.sim.core_lines import WatchedMachine
 from devnet.sim.core_messages import (
     Body,
@@ -47,8 +41,6 @@ from devnet.sim.core_messages import (
     Proposed,
     Synced,
     Wake,
-    make_proposal,
-    make_vote,
     mark,
 )
 from devnet.sim.core_restart import replay
@@ -119,26 +111,11 @@ class Node:
         self.state = state
         self.height = state.height + 1
         self.log = Log()
-        self._unspoken: list[Vote | Proposal] = []
-        self._decision: Decide | None = None
+        self.unspoken: list[Vote | Proposal] = []
+        self.decision: Decide | None = None
         self.machine = self.fresh_machine(self.world.lines if self.honest else self.world.lines_of_liars)
-        self._forget()
+        self.known = Known()
         self.version += 1
-
-    def _forget(self) -> None:
-        self.proposals: dict[int, Proposal] = {}
-        """The first of each round."""
-        self._timely: dict[int, bool] = {}
-        self.fed: set[tuple[int, bytes]] = set()
-        """Round and block of the proposals that the machine was given."""
-        self.votes: dict[tuple[int, VoteKind, bytes, bytes | None], Vote] = {}
-        """All that the machine was given."""
-        self.blocks: dict[bytes, SimBlock] = {}
-        """Complete here."""
-        self.headers: dict[bytes, SimBlock] = {}
-        """Of blocks whose bodies are missing."""
-        self.wanted: set[bytes] = set()
-        self._judged: set[bytes] = set()
 
     def fresh_machine(self, lines: Counter[str]) -> WatchedMachine:
         """A machine of this height that has seen nothing."""
@@ -185,11 +162,11 @@ class Node:
             case Build(round=round_):
                 if self.machine.round == round_ and self.machine.step is Step.PROPOSE:
                     block = self.world.build(self)
-                    self.knows_block(block)
+                    self.known.has_block(block)
                     self._handle(ValueBuilt(self.height, round_, block.id))
             case Judged(block_id=block_id):
-                self._judged.add(block_id)
-                self._tell_verdict(self.blocks[block_id])
+                self.known.judged.add(block_id)
+                self._tell_verdict(self.known.blocks[block_id])
             case _:
                 self._handle(event)
 
@@ -207,7 +184,7 @@ class Node:
                 self._proposal_arrived(message)
         elif isinstance(message, Body):
             if message.block.height == self.height and (
-                message.block.id in self.headers or message.block.id in self.wanted
+                message.block.id in self.known.headers or message.block.id in self.known.wanted
             ):
                 self._block_arrived(message.block)
         else:
@@ -224,8 +201,10 @@ class Node:
 
     def wants_proposal(self, proposal: Proposal) -> bool:
         """Whether *proposal* is its proposer's, and would tell something; as `HeightInProgress.wants_proposal`."""
-        known = self.proposals.get(proposal.round)
-        if known is not None and not (proposal.block_id in self.wanted and known.block_id not in self.wanted):
+        known = self.known.proposals.get(proposal.round)
+        if known is not None and not (
+            proposal.block_id in self.known.wanted and known.block_id not in self.known.wanted
+        ):
             return False
         if proposal.round > self.machine.round + ROUNDS_AHEAD_MAX:
             return False
@@ -237,7 +216,7 @@ class Node:
             block_time_ms=block.time_ms, received_ms=self.clock_ms(), round_=proposal.round
         )
         self.version += 1
-        self.knows_proposal(proposal, timely=timely)
+        self.known.has_proposal(proposal, timely=timely)
         if not timely and self.honest:
             self.world.faults["untimely"] += 1
         height = self.height
@@ -245,51 +224,41 @@ class Node:
         if proposal.round == 0 and self.machine.step is Step.WAIT and not hurries:
             self._handle(HeaderSeen(self.height))
         if self.height == height and not self.down:
-            if message.complete or block.id in self.blocks:
+            if message.complete or block.id in self.known.blocks:
                 self._block_arrived(block)
             else:
-                self.headers[block.id] = block
+                self.known.headers[block.id] = block
 
     def _block_arrived(self, block: SimBlock) -> None:
         """All of *block* is here; it is executed, which takes a while on a slow node."""
         self.version += 1
-        self.headers.pop(block.id, None)
-        self.blocks[block.id] = block
-        if block.id in self._judged:
+        self.known.headers.pop(block.id, None)
+        self.known.blocks[block.id] = block
+        if block.id in self.known.judged:
             self._tell_verdict(block)
         elif self.slow_ms:
             self.world.later(self, self.slow_ms, Judged(self.height, block.id))
         else:
-            self._judged.add(block.id)
+            self.known.judged.add(block.id)
             self._tell_verdict(block)
 
     def _tell_verdict(self, block: SimBlock) -> None:
         """The machine gets each proposal of *block*, and the block, as the driver does it."""
         life, height = self.life, self.height
         valid = is_valid(block, self.state)
-        for round_, proposal in list(self.proposals.items()):
-            if proposal.block_id == block.id and (round_, block.id) not in self.fed:
-                self.fed.add((round_, block.id))
-                self._handle(ProposalReceived(proposal, valid, self._timely[round_]))
+        for round_, proposal in list(self.known.proposals.items()):
+            if proposal.block_id == block.id and (round_, block.id) not in self.known.fed:
+                self.known.fed.add((round_, block.id))
+                self._handle(ProposalReceived(proposal, valid, self.known.timely[round_]))
                 if (self.life, self.height) != (life, height):
                     return
-        if block.id in self.wanted:
+        if block.id in self.known.wanted:
             self._handle(BlockArrived(self.height, block.id, valid))
 
     def _sync(self, message: Synced) -> None:
         """A decided block from a peer that is ahead counts if its commit is more than 2/3 of our set's power."""
         if message.block.height == self.height and proves(message, self.state.validators):
             self._commit(message.block, message.votes)
-
-    def knows_proposal(self, proposal: Proposal, *, timely: bool) -> None:
-        """*proposal* is the one of its round."""
-        self.proposals[proposal.round] = proposal
-        self._timely[proposal.round] = timely
-
-    def knows_block(self, block: SimBlock) -> None:
-        """*block* is complete here, and executed."""
-        self.blocks[block.id] = block
-        self._judged.add(block.id)
 
     # The machine, the log, our voice
 
@@ -301,22 +270,22 @@ class Node:
         self.version += 1
         try:
             for effect in effects:
-                self._perform(effect, queue)
+                perform(self, effect, queue)
             self._drain(queue)
-            if self._unspoken:
+            if self.unspoken:
                 self._speak()
-            if self._decision is not None:
-                self._commit_decision(self._decision)
+            if self.decision is not None:
+                self._commit_decision(self.decision)
         except _Crash:
             self.crash()
 
     def _drain(self, queue: deque[Input]) -> None:
         machine = self.machine
-        while queue and self._decision is None:
+        while queue and self.decision is None:
             event = queue.popleft()
             if isinstance(event, VoteReceived):
                 vote = event.vote
-                self.votes[vote.round, vote.kind, vote.validator, vote.block_id] = vote
+                self.known.votes[vote.round, vote.kind, vote.validator, vote.block_id] = vote
             round_, locked_round = machine.round, machine.locked_round
             answer = machine.handle(event)
             self.log.append(event, answer)
@@ -329,57 +298,7 @@ class Node:
                     "rounds", f"{self.name}: a round or a lock went back, or the lock is later than the valid value"
                 )
             for effect in answer:
-                self._perform(effect, queue)
-
-    def _perform(self, effect: Effect, queue: deque[Input]) -> None:
-        """*effect* is done or under way; our own messages go to *queue*."""
-        match effect:
-            case StartTimer(height=height, round=round_, step=step, duration_ms=duration_ms):
-                self.world.later(self, int(duration_ms / (1 + self.drift)), TimerFired(height, round_, step))
-            case SignVote(kind=kind, round=round_, block_id=block_id):
-                self._sign((self.height, round_, int(kind)), block_id)
-                vote = make_vote(self.address, kind, self.height, round_, block_id)
-                self._unspoken.append(vote)
-                queue.append(VoteReceived(vote))
-            case SignProposal(round=round_, pol_round=pol_round, block_id=block_id):
-                self._sign((self.height, round_, 0), block_id)
-                self._propose(round_, pol_round, block_id, queue)
-            case BuildValue(height=height, round=round_):
-                if self.world.chance(self.world.build_failure):
-                    self.world.faults["build_failure"] += 1
-                else:
-                    self.world.later(self, self.world.upto(BUILD_MS_MAX), Build(height, round_))
-            case EnteredRound(round=round_):
-                if round_ > 0 and self.honest:
-                    self.world.rounds.add((self.height, round_))
-            case FetchBlock(block_id=block_id):
-                self.wanted.add(block_id)
-                if block_id in self.blocks and block_id in self._judged:
-                    valid = is_valid(self.blocks[block_id], self.state)
-                    queue.append(BlockArrived(self.height, block_id, valid))
-            case FoundEquivocation(first=first, second=second):
-                if self.honest:
-                    self.world.promises.accuses(self, first, second)
-                    self.world.faults["liar: caught"] += 1
-            case Decide():
-                self._decision = effect
-            case RefusedDecision():
-                if self.honest:
-                    raise Broken("refused_decision", f"{self.name} refuses what more than 2/3 decided, {effect}")
-            case _:
-                pass
-
-    def _propose(self, round_: int, pol_round: int, block_id: bytes, queue: deque[Input]) -> None:
-        proposal = make_proposal(self.address, self.height, round_, pol_round, block_id)
-        self.knows_proposal(proposal, timely=True)
-        self.fed.add((round_, block_id))
-        self._unspoken.append(proposal)
-        queue.append(ProposalReceived(proposal, is_valid(self.world.blocks[block_id], self.state), True))
-
-    def _sign(self, slot: Slot, block_id: bytes | None) -> None:
-        """Without a signer's memory the log alone keeps the node from contradicting itself."""
-        if self.world.plan.signer_memory and self.honest:
-            self.signer.sign(slot, block_id)
+                perform(self, effect, queue)
 
     def _speak(self) -> None:
         """What we said is durable and out."""
@@ -388,7 +307,7 @@ class Node:
         self._crash_if("log synced, signer not")
         self.signer.sync()
         self._crash_if("signer synced, not spoken")
-        unspoken, self._unspoken = self._unspoken, []
+        unspoken, self.unspoken = self.unspoken, []
         half = self.world.crash_now("half spoken")
         for message in unspoken:
             if isinstance(message, Vote):
@@ -437,9 +356,9 @@ class Node:
         """The logged inputs, fed to a fresh machine, give the same effects; then what was under way goes on."""
         self.down = False
         self.life += 1
-        self._unspoken = []
-        self._decision = None
-        self._forget()
+        self.unspoken = []
+        self.decision = None
+        self.known = Known()
         wanted = replay(self)
         self.world.note(f"{self.name} is back at height {self.height} with {len(self.log.inputs)} logged inputs")
         if self.machine.step is Step.WAIT:

@@ -41,20 +41,20 @@ def _recall(node: Node, event: Input) -> None:
     """What the driver knows again because *event* is in its log."""
     match event:
         case VoteReceived(vote=vote):
-            node.votes[vote.round, vote.kind, vote.validator, vote.block_id] = vote
+            node.known.votes[vote.round, vote.kind, vote.validator, vote.block_id] = vote
         case ProposalReceived(proposal=proposal, timely=timely):
-            node.knows_proposal(proposal, timely=timely)
-            node.fed.add((proposal.round, proposal.block_id))
-            node.knows_block(node.world.blocks[proposal.block_id])
+            node.known.has_proposal(proposal, timely=timely)
+            node.known.fed.add((proposal.round, proposal.block_id))
+            node.known.has_block(node.world.blocks[proposal.block_id])
         case ValueBuilt(block_id=block_id) | BlockArrived(block_id=block_id):
-            node.knows_block(node.world.blocks[block_id])
+            node.known.has_block(node.world.blocks[block_id])
         case _:
             pass
 
 
 def _own(node: Node) -> list[Vote | Proposal]:
     """What the log holds of our own."""
-    said: list[Vote | Proposal] = [*node.votes.values(), *node.proposals.values()]
+    said: list[Vote | Proposal] = [*node.known.votes.values(), *node.known.proposals.values()]
     return [message for message in said if message.signature == mark(node.address)]
 
 
@@ -80,11 +80,11 @@ def _is_still_wanted(node: Node, effect: Effect) -> bool:
     machine = node.machine
     match effect:
         case SignVote(kind=kind, round=round_, block_id=block_id):
-            return round_ >= machine.round and (round_, kind, node.address, block_id) not in node.votes
+            return round_ >= machine.round and (round_, kind, node.address, block_id) not in node.known.votes
         case SignProposal(round=round_):
-            return round_ >= machine.round and round_ not in node.proposals
+            return round_ >= machine.round and round_ not in node.known.proposals
         case BuildValue(round=round_):
-            return round_ == machine.round and machine.step is Step.PROPOSE and round_ not in node.proposals
+            return round_ == machine.round and machine.step is Step.PROPOSE and round_ not in node.known.proposals
         case StartTimer(round=round_):
             return round_ >= machine.round
         case FetchBlock() | Decide():
