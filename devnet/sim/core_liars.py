@@ -64,7 +64,7 @@ class Liar:
         told: list[tuple[Proposal, SimBlock]] = [(proposal, block)]
         older = self._older_polkas(node, proposal.round)
         if older and self._does("old_polka", 0.9):
-            block_id, pol_round = older[world.upto(len(older))] if world.chance(0.5) else (older[-1][0], -1)
+            block_id, pol_round = older[0] if world.chance(0.6) else (older[-1][0], -1)
             old = make_proposal(node.address, node.height, proposal.round, pol_round, block_id)
             told = [(old, world.blocks[block_id])]
         if self._does("two_proposals", 0.7):

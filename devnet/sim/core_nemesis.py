@@ -86,11 +86,16 @@ class Nemesis:
         return len(set(side)) == 2
 
     def _cut_one_way(self) -> bool:
-        """One node hears some others no more, or isn't heard by them."""
-        number, deaf = self._anybody().number, self.world.chance(0.5)
-        others = [other.number for other in self.world.nodes if other.number != number and self.world.chance(0.7)]
-        self._cut([(other, number) if deaf else (number, other) for other in others])
-        return bool(others)
+        """One side hears the other no more, but is heard by it; often a side is one node, deaf or mute."""
+        nodes = self.world.nodes
+        if self.world.chance(0.5):
+            left = {self._anybody().number}
+        else:
+            left = {node.number for node in nodes if self.world.chance(0.5)}
+        right = {node.number for node in nodes} - left
+        speakers, hearers = (left, right) if self.world.chance(0.5) else (right, left)
+        self._cut([(a, b) for a in speakers for b in hearers])
+        return bool(left and right)
 
     def _swizzle(self) -> bool:
         """The links of some nodes are cut one by one, and healed in another order."""

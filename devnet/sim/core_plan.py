@@ -72,7 +72,7 @@ FAULTS = frozenset(
 SIZES = (1, 2, 3, 4, 4, 4, 4, 4, 5, 5, 6, 7)
 RESERVES = (0, 0, 1, 2)
 CHAOS_MS_MAX = 10_000
-CONTESTED_SHARE = 0.2
+CONTESTED_SHARE = 0.25
 """Of the worlds."""
 HEIGHTS = 20
 """A world lasts at least so long."""
