@@ -127,6 +127,13 @@ class Signer:
         """Whether it is locked or waiting, and signs nothing."""
         return self._last.is_silent
 
+    @property
+    def state(self) -> str:
+        """``yes`` if it signs, else ``locked`` or ``waiting``."""
+        if self._last.locked:
+            return "locked"
+        return "waiting" if self.is_silent else "yes"
+
     def lock(self, why: str) -> None:
         """Nothing is signed any more, also after a restart, until the operator unlocks the key. Raises DiskFailed."""
         self._change(dataclasses.replace(self._last, locked=why, waiting_since_ms=None))

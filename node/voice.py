@@ -38,11 +38,7 @@ class Voice:
     @property
     def signing(self) -> str:
         """Whether our key signs: ``yes``, ``waiting``, ``locked``, or ``no key``."""
-        if self._signer is None:
-            return "no key"
-        if self._signer.last.locked:
-            return "locked"
-        return "waiting" if self._signer.is_silent else "yes"
+        return "no key" if self._signer is None else self._signer.state
 
     def introduce(self) -> None:
         """The log says so if our key is silent."""

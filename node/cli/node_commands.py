@@ -215,18 +215,25 @@ def status(place: Place, screen: Screen) -> None:
     screen.show(answer, _status_lines(place.url, answer))
 
 
+_SILENT = {
+    "locked": ", but its key is locked: the log says why (key_used_elsewhere), docs/faults.md what to do",
+    "waiting": ", but its key waits for a block without it, after allting keys unlock",
+}
+
+
 def _status_lines(url: str, answer: dict[str, Any]) -> list[str]:
     node, sync, validator = answer["node_info"], answer["sync_info"], answer["validator_info"]
     behind = " (catching up)" if sync["catching_up"] else ""
     age_s = max(0, now_ms() - sync["latest_block_time_ms"]) / 1000
     power = 0 if validator is None else validator["power"]
+    signing = "" if validator is None else validator["signing"]
     return [
         f"node      {node['moniker']} on {node['network']} at {url}, version {node['version']}",
         f"id        {node['id']}",
         f"height    {sync['latest_block_height']}{behind}, {age_s:.1f} s ago",
         f"app hash  {sync['latest_app_hash']}",
         f"peers     {sync['peers']}",
-        f"validator {'no' if not power else 'yes, power ' + str(power)}",
+        f"validator {'no' if not power else 'yes, power ' + str(power)}{_SILENT.get(signing, '')}",
     ]
 
 

@@ -12,6 +12,7 @@ import trio
 from consensus.application import EngineFault
 from node import log as node_log
 from node.cli.screen import Failed, Screen
+from node.consensus_log import UnreadableRecord
 from node.disk import DISK, DiskFailed
 from node.files import PUBLIC_MODE
 from node.invite import Terms
@@ -34,6 +35,7 @@ SENTENCES: dict[type[BaseException], str] = {
     DiskFailed: "node.disk",
     PortInUse: "node.port_in_use",
     WalDamaged: "node.log_damaged",
+    UnreadableRecord: "node.log_damaged",
     SignerStateMissing: "node.signer_state",
     SignerStateDamaged: "node.signer_state",
     NobodyAnswered: "join.nobody_answered",

@@ -70,6 +70,7 @@ class NodeMethods:
             "address": to_text(services.signer.address),
             "public_key": services.signer.public_key.hex(),
             "power": 0 if member is None else member.power,
+            "signing": services.signer.state,
         }
 
     @method

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.defect import Defect
 
 SIGNER = ("tests/node/test_signer.py",)
+VOICE = ("tests/node/test_voice.py",)
 WAL = ("tests/node/test_wal.py",)
 ROOM = ("tests/node/test_mempool_room.py", "tests/node/test_mempool.py")
 POOL = ("tests/node/test_mempool.py",)
@@ -28,6 +29,34 @@ DISK = (
         "            self._wal.sync()",
         "            pass",
         ("tests/node/test_voice.py", "tests/node/test_consensus_driver.py"),
+    ),
+    Defect(
+        "a vote leaves before the signer's memory is on the disk",
+        "node/voice.py",
+        "                    self._signer.sync()\n            except",
+        "                    pass\n            except",
+        VOICE,
+    ),
+    Defect(
+        "the signer's memory is on the disk before the log",
+        "node/voice.py",
+        "        height.own_votes[effect.kind, effect.round] = vote\n",
+        "        height.own_votes[effect.kind, effect.round] = vote\n        self._signer.sync()\n",
+        VOICE,
+    ),
+    Defect(
+        "a vote of our key that another machine made is taken for ours",
+        "node/voice.py",
+        "        if contradicts or not (said == message or self._signer.explains(message)):",
+        "        if False:",
+        VOICE,
+    ),
+    Defect(
+        "a signature of ours in a commit is never held against an old memory",
+        "node/voice.py",
+        "            if is_later or (since_ms is None and not self._signer.explains(own)):",
+        "            if False:",
+        VOICE,
     ),
     Defect(
         "a changed record of the log is read as it is",

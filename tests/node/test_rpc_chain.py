@@ -26,6 +26,7 @@ async def test_status_says_who_and_how_far(tmp_path: Path, autojump_clock: trio.
         assert (sync["latest_block_height"], sync["latest_block_hash"]) == (header["height"], header["hash"])
         assert (sync["latest_app_hash"], sync["latest_block_time_ms"]) == (header["app_hash"], header["time_ms"])
         assert status["validator_info"]["power"] == 10
+        assert status["validator_info"]["signing"] == "yes"
         assert status["validator_info"]["public_key"] == public_key(VALIDATOR).hex()
 
 

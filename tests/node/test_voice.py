@@ -60,6 +60,17 @@ async def test_who_is_muted_or_has_no_key_is_silent(tmp_path: Path, autojump_clo
     bench.close()
 
 
+async def test_nothing_leaves_before_the_signers_memory_is_durable(tmp_path: Path, autojump_clock: MockClock) -> None:
+    bench = Bench(tmp_path)
+    voice = bench.driver.voice
+    before = (tmp_path / "last_sign.json").read_bytes()
+    voice.vote(bench.driver.height, SignVote(PREVOTE, 1, 0, None))
+    assert (tmp_path / "last_sign.json").read_bytes() == before, "the log comes first"
+    voice.take_unspoken()
+    assert (tmp_path / "last_sign.json").read_bytes() != before
+    bench.store.close()
+
+
 async def test_nothing_leaves_before_the_log_is_durable(tmp_path: Path, autojump_clock: MockClock) -> None:
     bench = Bench(tmp_path)
     voice = bench.driver.voice

@@ -19,7 +19,8 @@ from node.config import Config, P2pConfig, RpcConfig, VerifyConfig
 from node.home import Home
 from tests.stories.network import rpc, succeed, until
 
-LIFE_SECONDS_MAX = 120.0
+LIFE_SECONDS_MAX = 300.0
+"""A life takes a second or two; a busy machine is no reason to fail."""
 
 
 class LoneNode:
@@ -62,8 +63,8 @@ class LoneNode:
 
     def decides(self, heights: int) -> None:
         """That many more heights are decided."""
-        first = until(self._height, "an answer") or 0
-        until(lambda: (self._height() or 0) >= first + heights, "decisions")
+        first = until(self._height, "an answer", seconds=LIFE_SECONDS_MAX) or 0
+        until(lambda: (self._height() or 0) >= first + heights, "decisions", seconds=LIFE_SECONDS_MAX)
 
     def is_killed(self, when: str, step: str) -> None:
         """It lives until SIGKILL *when* (before or after) *step*; whatever it signed so far contradicts nothing."""
