@@ -14,6 +14,7 @@ from consensus import address
 from consensus.block import Block, Commit, Header, LightBlock
 from consensus.codec import BadMessage, decode, encode
 from consensus.evidence import DuplicateVote
+from consensus.light_attack import LightClientAttack, proof_from_bytes
 from consensus.shape import from_bytes, to_bytes
 from consensus.transaction import Body, Transaction
 from consensus.vote import Proposal, Vote
@@ -126,6 +127,12 @@ DECODERS = (
         st.tuples(st.integers(0, 4), st.lists(st.binary(max_size=64), max_size=3).map(tuple) | st.binary()).map(encode),
     ),
     *map(_record, (Vote, Proposal, Header, Block, Commit, LightBlock, DuplicateVote)),
+    Decoder(
+        "channel divergence",
+        proof_from_bytes,
+        (BadMessage,),
+        values_of(LightClientAttack).map(lambda attack: attack.encoded),
+    ),
     Decoder("control", decode_control, (BadMessage,), _control(), encode_control),
     Decoder("sections of a record", read_sections, (BadMessage,), st.binary(max_size=80)),
     Decoder("noise, first message", _first_of_noise, (BadMessage,), st.binary(min_size=32, max_size=64)),
