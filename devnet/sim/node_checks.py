@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from city.app import Town
 from consensus.chain import InvalidBlock, verify_commit
+from consensus.evidence import Evidence, from_wire
 from consensus.vote import Proposal, Vote
 from devnet.sim.node_town import CHAIN_ID
 from devnet.sim.node_trace import Trace
@@ -30,8 +31,12 @@ class Decided:
 class Checker:
     """Safety. `decided` is the one history; every node must have a part of it."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, liars: frozenset[bytes] = frozenset()) -> None:
+        """*liars*: addresses of the validators that may be convicted."""
         self._trace = trace
+        self._liars = liars
+        self._convicted: dict[bytes, int] = {}
+        """Height of each liar's last conviction."""
         self.decided: dict[int, Decided] = {}
         self.rounds_above_0 = 0
         """Rounds after the first that decided heights went through."""
@@ -93,6 +98,8 @@ class Checker:
             if id_ not in self.submitted:
                 raise Broken("invented", f"transaction {id_.hex()[:16]} at height {height} was never sent by anybody")
             self.committed[id_] = height
+        for piece in block.evidence:
+            self.convicts(height, from_wire(piece))
         if app is not None and height == store.height:
             broken = app.broken_invariants(store.state())
             if broken:
@@ -103,6 +110,17 @@ class Checker:
             f"height {height} decided in round {commit.round}, first by node {node}: {header.id.hex()[:16]}, "
             f"state {header.app_hash.hex()[:16]}, {len(block.transaction_ids)} transactions"
         )
+
+    def convicts(self, height: int, evidence: Evidence) -> None:
+        """Evidence in the block at *height* is against a liar, and about what no earlier block has punished."""
+        accused = evidence.accused
+        if accused not in self._liars:
+            raise Broken("framed", f"the block at height {height} convicts {accused.hex()}, who is honest")
+        former = self._convicted.get(accused, -1)
+        if evidence.height <= former:
+            raise Broken("punished_twice", f"height {height} convicts {accused.hex()} as height {former} had done")
+        self._convicted[accused] = height
+        self._trace.note(f"height {height} convicts {accused.hex()} of its votes at height {evidence.height}")
 
     def holds_all(self, node: int, store: Store) -> None:
         """*node*'s whole chain is the one history. Raises Broken."""

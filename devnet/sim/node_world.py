@@ -16,6 +16,7 @@ import structlog
 import trio
 
 from city.app import Town
+from consensus.address import key_address
 from consensus.signing import public_key
 from devnet.sim.node_checks import Checker
 from devnet.sim.node_faults import faults_of, heal
@@ -62,7 +63,8 @@ class NodeWorld:
         self.plan = plan
         self.port = PORT
         self.trace = Trace(tell)
-        self.checker = Checker(self.trace)
+        liars = (key_address(public_key(seed_of("validator", number))) for number in plan.liars)
+        self.checker = Checker(self.trace, frozenset(liars))
         self.links = Links(self.dice("links"), latency_max_s=plan.latency_max_s)
         self.genesis = genesis(plan.powers)
         self.nodes = [SimNode(number, folder / f"node{number}", validator=number) for number in range(plan.size)]

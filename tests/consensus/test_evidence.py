@@ -185,6 +185,18 @@ def test_a_height_that_is_not_decided_here_is_no_lie_yet(chain: Chain) -> None:
     assert verdict(chain, lie(9, height=4)) == TOO_NEW
 
 
+def test_too_old_is_too_old_in_time_and_in_blocks() -> None:
+    """In one alone it counts; to the last millisecond and block."""
+
+    def expired(*, age_ms: int, age_blocks: int) -> bool:
+        return is_expired(TINY, found_height=5, found_time_ms=7, height=5 + age_blocks, time_ms=7 + age_ms)
+
+    old_ms, old_blocks = TINY.evidence_age_ms + 1, TINY.evidence_age_blocks + 1
+    assert expired(age_ms=old_ms, age_blocks=old_blocks)
+    assert not expired(age_ms=old_ms - 1, age_blocks=old_blocks)
+    assert not expired(age_ms=old_ms, age_blocks=old_blocks - 1)
+
+
 def aged(params: Params, *, lied_at: int, blocks: int, ms: int) -> Chain:
     """A chain whose latest block is *blocks* and *ms* after the one at *lied_at*, which began its hour."""
     chain = Chain(params=params)

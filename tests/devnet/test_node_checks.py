@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from consensus.evidence import DuplicateVote
 from consensus.vote import Proposal, Vote, VoteKind
 from devnet.sim.node_checks import Checker
 from devnet.sim.node_trace import Trace
@@ -41,3 +44,20 @@ def test_two_proposals_of_one_round_are_double_signing() -> None:
     checker.signed_proposal(0, KEY, proposal(A))
     with pytest.raises(Broken, match="two proposals"):
         checker.signed_proposal(0, KEY, proposal(B))
+
+
+def lie(height: int) -> DuplicateVote:
+    return DuplicateVote.of(*(replace(vote(value), height=height) for value in (A, B)))
+
+
+def test_an_honest_validator_is_never_convicted() -> None:
+    with pytest.raises(Broken, match="framed"):
+        Checker(Trace(None)).convicts(5, lie(3))
+
+
+async def test_a_liar_is_convicted_once_of_what_it_did_before_and_again_of_what_it_did_since() -> None:
+    checker = Checker(Trace(None), frozenset({bytes(20)}))
+    checker.convicts(5, lie(3))
+    checker.convicts(8, lie(6))
+    with pytest.raises(Broken, match="punished_twice"):
+        checker.convicts(9, lie(8))

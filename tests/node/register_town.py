@@ -100,8 +100,9 @@ class RegisterExecution:
         self.weight = 0
 
     def begin(self) -> Result:
+        members = [member.public_key for member in self._block.validators.validators]
         for lie in self._block.evidence:
-            if len(self._block.validators.validators) > 1:
+            if lie.public_key in members and len(members) > 1:
                 self._updates.append(Update(lie.public_key, 0))
         return Result("", 0, 0, ())
 

@@ -21,7 +21,9 @@ from node.consensus_messages import Votes
 from node.engine import Engine
 from node.evidence_gossip import TELL_AGAIN_S, Charges, EvidenceGossip, Settled, to_wire
 from node.evidence_pool import FULL, EvidencePool
+from node.retention import BLOCKS
 from node.store_environment import StoreFailed
+from node.trust_root import TrustRoot
 from p2p.peer import Peer
 from tests.node.bench import PREVOTE, Bench, address, settled, vote
 from tests.node.small_net import SmallNet
@@ -38,7 +40,7 @@ def blocks_with_evidence(engine: Engine) -> list[tuple[int, DuplicateVote]]:
     """Every piece on the chain of *engine*, with its height."""
     return [
         (height, from_wire(piece))
-        for height in range(1, engine.store.height + 1)
+        for height in range(engine.store.earliest[BLOCKS], engine.store.height + 1)
         for piece in engine.store.block(height).evidence
     ]
 
@@ -138,6 +140,37 @@ async def test_a_node_that_was_away_is_told_when_it_has_caught_up(tmp_path: Path
         with trio.fail_after(30):
             await net.engines[4].evidence.wait_for_work()
         assert len(net.engines[0].network.peers) == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_node_that_joined_by_snapshot_judges_evidence_from_before_it_like_the_others(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """Though it has neither the blocks of then nor the set, which is another one now."""
+    net = SmallNet(tmp_path, full_nodes=1, heartbeat_ms=4_000_000, snapshot_interval_blocks=4)
+    async with trio.open_nursery() as nursery:
+        await net.start(nursery, 0, 1, 2, 3)
+        await net.sets(0, 1, 1)
+        await net.height(1)
+        await net.powers(0, 3, 0)  # gone from height 3 on
+        await net.height(2)
+        for height in range(3, 8):
+            await net.sets(0, 1, height)
+            await net.height(height)
+        net.trust_roots[4] = TrustRoot(6, net.engines[0].store.header(6).id)
+        await net.start(nursery, 4)
+        await net.height(7, 4)
+        newcomer = net.engines[4]
+        assert newcomer.store.earliest[BLOCKS] > 2
+        charges_then = (forged(3, height=1), lie(9, height=1), lie(3, height=3), lie(3, height=100))
+        for engine in net.engines.values():
+            codes = [code(engine.evidence, charge) for charge in charges_then]
+            assert codes == ["bad_message.evidence"] * 3 + [TOO_NEW]
+        assert code(newcomer.evidence, lie(3, height=1)) == ""
+        await net.height(8)
+        for engine in net.engines.values():
+            assert blocks_with_evidence(engine) == [(8, lie(3, height=1))]
+        assert len({engine.store.header(8).id for engine in net.engines.values()}) == 1
         nursery.cancel_scope.cancel()
 
 
