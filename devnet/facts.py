@@ -70,7 +70,7 @@ class Observer:
                 [("status", {}), ("consensus_state", {}), ("num_unconfirmed_txs", {})]
             )
             sync = _answer(status)["sync_info"]
-            await self._learn(sync["latest_block_height"])
+            await self._learn(sync["latest_block_height"], earliest=sync.get("earliest_block_height", 1))
         except (Unreachable, Refusal):
             return NodeFacts(name=node.name, rpc=node.rpc, state="silent")
         return NodeFacts(
@@ -87,8 +87,9 @@ class Observer:
             catching_up=sync["catching_up"],
         )
 
-    async def _learn(self, height: int) -> None:
-        first = max(1, height - RATE_BLOCKS_MAX + 1, max(self._seen, default=0) + 1)
+    async def _learn(self, height: int, *, earliest: int = 1) -> None:
+        """The latest blocks are known, as far as the node has them: *earliest* is where they begin there."""
+        first = max(earliest, height - RATE_BLOCKS_MAX + 1, max(self._seen, default=0) + 1)
         for wanted in range(first, height + 1):
             block = (await self._connection.call("block", height=wanted))["block"]
             self._seen[wanted] = (block["header"]["time_ms"], len(block["transaction_ids"]))
