@@ -115,7 +115,9 @@ class NodeWorld:
         """The world has passed; `violation` says what went wrong, if anything did."""
         async with trio.open_nursery() as self._world:
             self._world.start_soon(self._story)
-        self.trace.note(str(self.violation or "every promise held"))
+        self.trace.note(self.violation.code if self.violation is not None else "every promise held")
+        if self.violation is not None:
+            self.trace.remark(str(self.violation))
 
     async def _story(self) -> None:
         for node in self.nodes:
@@ -272,13 +274,20 @@ class NodeWorld:
             if not isinstance(leaf, Exception):
                 raise leaf
         if why and node.was_refused and all(isinstance(leaf, OSError) for leaf in why):
-            self.trace.note(f"node {node.number} stops: {why[0]}")
+            self.trace.note(f"node {node.number} stops: {type(why[0]).__name__}")
+            self.trace.remark(str(why[0]))
             self.links.power_off(node.host, silently=False)
             why = []
         if why and node.honest:
             for line in "".join(traceback.format_exception(error)).splitlines():
                 self.trace.remark(line)
-            self.fail(Broken("stopped", f"node {node.number}: {why[0]!r}"))
+            kind = type(why[0]).__name__
+            self.fail(Broken("stopped", f"node {node.number}: {kind}: {self._text(node, why[0])}"))
+
+    @staticmethod
+    def _text(node: SimNode, error: BaseException) -> str:
+        """What *error* says, without where the scratch folder happens to lie."""
+        return str(error).replace(str(node.folder), node.host)
 
     async def _live(self, node: SimNode) -> None:
         app = application_for(self.genesis)

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from consensus.signing import sign
 from devnet.sim import node
 from devnet.sim.node_bad_blocks import BAD_BLOCKS
 from devnet.sim.node_plan import HEIGHTS_MIN, TWIN, Plan
 from devnet.sim.seeds import kept
+from node.signer import Signer
+from node.wal import Wal
 
 SEEDS = (0, 6)
 CALM = Plan(
@@ -37,7 +40,7 @@ def test_real_nodes_decide_one_chain_through_faults_and_all_go_on_after_healing(
 
 
 def test_same_seed_gives_the_same_hash_in_processes_with_different_hash_seeds() -> None:
-    program = "from devnet.sim import node\nfor seed in (6,): print(node.run(seed))"
+    program = "from devnet.sim import node\nfor seed in (5,): print(node.run(seed))"
     told = [
         subprocess.run(
             [sys.executable, "-c", program],
@@ -72,3 +75,12 @@ def test_each_kind_of_bad_block_is_proposed_and_none_is_decided() -> None:
     outcome = node.outcome_of(replace(CALM, liars={3: frozenset(BAD_BLOCKS)}))
     assert outcome.violation is None
     assert all(outcome.faults[lie] for lie in BAD_BLOCKS)
+
+
+def test_checker_sees_validators_that_forget_what_they_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signer without a memory and a log that is not synced: signatures from before and after a cut contradict."""
+    monkeypatch.setattr(Signer, "_sign", lambda signer, place, message: sign(signer._seed, message))
+    monkeypatch.setattr(Wal, "sync", lambda wal: None)
+    outcome = node.outcome_of(replace(CALM, faults=frozenset({"crash_all_at_commit"})))
+    assert outcome.violation is not None
+    assert outcome.violation.startswith("double_signing")
