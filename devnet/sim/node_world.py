@@ -374,11 +374,10 @@ class HonestTap:
 
     def penalises(self, peer: Peer, reason: str) -> None:
         """An honest node blames nobody who is honest."""
-        number = int(peer.hello.moniker.removeprefix("node"))
-        if self._world.nodes[number].honest:
-            self._world.fail(
-                Broken("blames", f"node {self._node.number} blames node {number}, who is honest: {reason}")
-            )
+        other = self._world.node_of(peer.id)
+        if other is not None and other.honest:
+            text = f"node {self._node.number} blames node {other.number}, who is honest: {reason}"
+            self._world.fail(Broken("blames", text))
 
 
 async def _later(delay_s: float, act: Callable[[], object]) -> None:
