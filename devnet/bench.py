@@ -37,7 +37,7 @@ VERIFY_DRIFT_MAX = 0.15
 WIRE_FAMILIES = ("allting_p2p_sent_bytes_total",)
 DUPLICATE_FAMILIES = ("allting_mempool_duplicates_total",)
 VALID_MS = 3_600_000
-SIGNED_SHARE = 0.7
+SIGNED_SHARE = 1.0
 """Of the theoretical limit: nothing decides more, so no more transfers are signed for a run."""
 DRAIN_SECONDS = 60.0
 SHARES = {"quarter": 0.25, "half": 0.5, "three_quarters": 0.75}

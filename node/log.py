@@ -1,7 +1,7 @@
 """The log, configured once: lines for people, or one JSON object a line. docs/messages.md lists the message names.
 
 It goes to standard error, or to a file of bounded size. With a file, the process's own standard output and error lead
-there too, so that a traceback at its end stands where one looks for it.
+there too while the node runs, so that nothing else grows without bound; why it ends is said where it was started, too.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class BoundedFile:
         self._path = path
         self._bytes_max = bytes_max
         self._redirect = redirect
+        self._standard = [(standard, os.dup(standard)) for standard in (1, 2)] if redirect else []
+        """Where descriptors 1 and 2 led before."""
         self._descriptor = -1
         self._open()
 
@@ -64,6 +66,14 @@ class BoundedFile:
     def isatty(self) -> bool:
         """Never."""
         return False
+
+    def give_back(self) -> None:
+        """Descriptors 1 and 2 lead where they led before: whoever started the process is told why it ends."""
+        self._redirect = False
+        for standard, before in self._standard:
+            os.dup2(before, standard)
+            os.close(before)
+        self._standard = []
 
     def close(self) -> None:
         """The file is closed; for tests."""

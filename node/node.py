@@ -51,8 +51,26 @@ async def run_node(
     """
     folder = Home(home)
     config = Config.load(folder.config)
-    file = BoundedFile(home / config.log.file, config.log.file_bytes_max, redirect=True) if config.log.file else None
-    node_log.configure(format=config.log.format, level=config.log.level, stream=file)
+    with _logging(folder, config):
+        await _run(folder, config, disk, task_status)
+
+
+@contextmanager
+def _logging(folder: Home, config: Config) -> Iterator[None]:
+    """The log goes where the configuration says."""
+    if not config.log.file:
+        node_log.configure(format=config.log.format, level=config.log.level)
+        yield
+        return
+    file = BoundedFile(folder.path / config.log.file, config.log.file_bytes_max, redirect=True)
+    try:
+        node_log.configure(format=config.log.format, level=config.log.level, stream=file)
+        yield
+    finally:
+        file.give_back()
+
+
+async def _run(folder: Home, config: Config, disk: Disk, task_status: trio.TaskStatus[Services]) -> None:
     genesis = GenesisFile.load(folder.genesis)
     app = application_for(genesis)
     with open_belongings(folder, config, genesis, app, disk=disk) as own:

@@ -120,6 +120,19 @@ def test_a_log_file_goes_on_after_a_restart_and_when_it_cannot_be_renamed(tmp_pa
     assert (tmp_path / "log").read_bytes() == (b"x" * 30 + b"\n") * 20
 
 
+def test_what_a_process_says_after_its_log_is_told_to_whoever_started_it(tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib; from node.log import BoundedFile\n"
+        "file = BoundedFile(pathlib.Path(sys.argv[1]), 1000, redirect=True)\n"
+        "print('while it runs', flush=True); file.give_back(); file.write(b'a line\\n')\n"
+        "raise SystemExit('the end')"
+    )
+    log = tmp_path / "log"
+    ended = subprocess.run([sys.executable, "-c", program, str(log)], capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == ("", "the end\n")
+    assert log.read_text() == "while it runs\na line\n"
+
+
 def test_what_a_process_says_at_its_end_stands_in_its_log_file(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib; from node.log import BoundedFile\n"
