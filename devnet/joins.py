@@ -254,7 +254,7 @@ def _disk_bytes(folder: Path) -> int:
 
 def _figures(plan: Plan, grown_seconds: float, size: int, joins: list[Join]) -> dict[str, Any]:
     figures: dict[str, Any] = {
-        "blocks": plan.blocks,
+        "height": plan.blocks,
         "transfers": plan.blocks * plan.transfers,
         "accounts": plan.accounts,
         "chain_mib": round(size / 2**20, 2),
