@@ -54,6 +54,9 @@ class Attack:
     seconds: float
     tries: Counter[str] = field(default_factory=Counter)
     held: list[trio.SocketStream] = field(default_factory=list)
+    """Of attackers, the oldest first."""
+    honest: list[trio.SocketStream] = field(default_factory=list)
+    """Of those who named their host, which nobody else gives up."""
 
     async def run(self, workload: Workload, nonces: list[int]) -> None:
         """Everything at once, until the time is over."""
@@ -68,7 +71,7 @@ class Attack:
     async def let_go(self) -> None:
         """No socket is open any more."""
         with trio.CancelScope(shield=True):
-            for stream in self.held:
+            for stream in (*self.held, *self.honest):
                 await trio.aclose_forcefully(stream)
 
     async def _repeat(self, name: str, pause_s: float, attempt: Callable[[], Awaitable[None]]) -> None:
@@ -90,8 +93,11 @@ class Attack:
         """A connection from *host*, by lot if none is named."""
         source = host or f"127.{66 + self.dice.randrange(NETWORKS)}.0.{1 + self.dice.randrange(HOSTS)}"
         stream = await trio.open_tcp_stream(self.target.host, self.target.port, local_address=source)
+        if host is not None:
+            self.honest.append(stream)
+            return stream
         self.held.append(stream)
-        if host is None and len(self.held) > HELD_MAX:
+        if len(self.held) > HELD_MAX:
             await trio.aclose_forcefully(self.held.pop(0))
         return stream
 
