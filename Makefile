@@ -25,11 +25,11 @@ unit: .venv/installed-work
 	$(BIN)/pytest -q -n 2 -m "not story and not long" --ignore=tests/consensus --ignore=tests/city
 
 stories: .venv/installed-work
-	$(BIN)/pytest -q -m "story and not long" -n 2 --dist loadfile
+	$(BIN)/pytest -q -m "story and not long" -n 3 --dist loadfile
 
 # The power goes at every step on the disk that a run of the code lists: in simulation, then with SIGKILL (README).
 crashes: .venv/installed-work
-	$(BIN)/pytest -q -m long tests/worlds/test_power_cuts.py tests/stories/test_sigkill_at_each_step.py
+	$(BIN)/pytest -q -m long tests/worlds/test_power_cuts.py tests/node/test_disk_faults.py tests/stories/test_sigkill_at_each_step.py
 
 # SIGKILL at random moments under load, on real nodes.
 KILLS ?= 1000

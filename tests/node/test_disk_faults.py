@@ -94,6 +94,7 @@ REFUSALS = [
 ]
 
 
+@pytest.mark.long
 def test_what_the_disk_refuses_stops_the_node_with_what_to_do_and_afterwards_it_goes_on(lone: Lone) -> None:
     lone.goes_on()
     for name, act, number, text in REFUSALS:

@@ -23,7 +23,7 @@ from devnet.ports import free_ports
 from node.config import Config
 from tests.stories.network import ALLTING, Network, act, rpc, succeed, until
 
-pytestmark = pytest.mark.story
+pytestmark = [pytest.mark.story, pytest.mark.long]
 
 BALLOT_S = int(os.environ.get("DRILL_BALLOT_S", "3600"))
 """How long the ballot is open; `make drill` waits until it closes, which must not be while the machines are down."""

@@ -81,7 +81,7 @@ class LoneNode:
 
 
 @pytest.mark.story
-@pytest.mark.parametrize("every", [14, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("every", [40, pytest.param(1, marks=pytest.mark.long)])
 def test_sigkill_at_any_step_needs_no_repair_and_makes_no_second_signature(every: int, tmp_path: Path) -> None:
     node = LoneNode(tmp_path / "node")
     first = node.listed()

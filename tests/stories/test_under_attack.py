@@ -24,7 +24,7 @@ from p2p.address import Endpoint
 from tests.stories.attackers import REFUSED, Attack
 from tests.stories.network import Network, act, rpc, succeed
 
-pytestmark = pytest.mark.story
+pytestmark = [pytest.mark.story, pytest.mark.long]
 
 ATTACK_S = float(os.environ.get("ATTACK_S", "6"))
 CALM_S = 3.0
