@@ -10,6 +10,15 @@ import pytest
 
 from tests.stories.network import Network
 
+LONGEST = ("test_readme.py", "test_devnet_up_and_down.py", "test_member_joins.py")
+"""These begin first, so that none of them runs alone in the end, while the other workers have nothing to do."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest stories come first; else the order stays."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
 
 @pytest.fixture
 def network() -> Iterator[Network]:
