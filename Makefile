@@ -25,7 +25,7 @@ unit: .venv/installed-work
 	$(BIN)/pytest -q -n 2 -m "not story and not long" --ignore=tests/consensus --ignore=tests/city
 
 stories: .venv/installed-work
-	$(BIN)/pytest -q -m "story and not long" -n 3 --dist loadfile
+	$(BIN)/pytest -q -m "story and not long" -n 2 --dist loadfile
 
 # The power goes at every step on the disk that a run of the code lists: in simulation, then with SIGKILL (README).
 crashes: .venv/installed-work
@@ -40,7 +40,7 @@ lies: .venv/installed-work
 	ALLTING_LIES=900 $(BIN)/pytest -q tests/node/test_light_proxy.py -k random_changes
 
 perturbations: .venv/installed-work
-	$(BIN)/pytest -q -s -m long tests/perturbations
+	$(BIN)/pytest -q -s -m long tests/perturbations tests/stories/test_newcomer_by_snapshot.py
 
 jepsen: .venv/installed-work
 	$(BIN)/pytest -q -s -m long tests/jepsen

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import trio
@@ -18,10 +18,12 @@ import trio
 from node.backup import write_backup
 from node.home import Home
 from node.invite import PEERS_MAX, Invite, Terms
-from node.services import Services
 from node.store_environment import StoreFailed
 from p2p.address import PeerAddress
 from p2p.scores import BAN_SECONDS_MAX
+
+if TYPE_CHECKING:
+    from node.services import Services  # the whole node, which a command that only calls one need not load
 
 _log = structlog.get_logger("admin")
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 import trio
 
-from devnet import bench, fleet, homes, joins, load, record
+from devnet import bench, fleet, homes, load, record
 from devnet.cli.group import Say, devnet, directory_option, json_option
 from devnet.record import NoDevnet
 
@@ -85,6 +85,8 @@ def bench_join_command(directory: Path, blocks: int, transfers: int, accounts: i
 
     Makes the chain first, in a folder bench-join inside of --dir; let nothing else run meanwhile.
     """
+    from devnet import joins  # loads the whole node
+
     plan = joins.Plan(blocks=blocks, transfers=transfers, accounts=accounts, runs=runs)
     signal.signal(signal.SIGTERM, _interrupted)
     with record.changing(directory):

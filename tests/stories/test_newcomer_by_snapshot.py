@@ -9,7 +9,7 @@ import pytest
 from tests.stories.network import Network, RpcRefused, rpc, succeed, until
 from tests.stories.test_member_joins import joined, synced
 
-pytestmark = pytest.mark.story
+pytestmark = [pytest.mark.story, pytest.mark.long]
 
 INTERVAL = 20
 
