@@ -79,7 +79,7 @@ class Run:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._load)
             while self.outcome.kills < self._kills:
-                await trio.sleep(self._dice.uniform(0, QUIET_SECONDS_MAX))
+                await trio.sleep(self._dice.uniform(0, QUIET_SECONDS_MAX))  # the moment of a kill is random
                 await self._kill()
                 click.echo(f"{self.outcome.kills} kills, {self.outcome.audit.signatures} signatures read", err=True)
             self._is_over = True
@@ -102,10 +102,10 @@ class Run:
         before = max((await heights_of([node.rpc for node in self._net.nodes])).values(), default=0)
         await self._killed(victims)
         self.outcome.at_once[count] += 1
-        await trio.sleep(self._dice.uniform(0, DOWN_SECONDS_MAX))
+        await trio.sleep(self._dice.uniform(0, DOWN_SECONDS_MAX))  # how long they are down is random
         if self._dice.random() < STARTING_KILLED_SHARE and self.outcome.kills + count <= self._kills:
             await self._start(victims)
-            await trio.sleep(self._dice.uniform(0, DOWN_SECONDS_MAX))
+            await trio.sleep(self._dice.uniform(0, DOWN_SECONDS_MAX))  # anywhere within their start
             await self._killed(victims)
         await self._start(victims)
         async with trio.open_nursery() as nursery:
@@ -135,7 +135,7 @@ class Run:
                     pass  # it starts
                 if not node.running() or trio.current_time() - started > RECOVERY_SECONDS_MAX:
                     raise NotBack(f"{node.name} is not back at height {height}:\n{fleet.tail(node.log)}")
-                await trio.sleep(POLL_SECONDS)
+                await trio.sleep(POLL_SECONDS)  # another process: it can only be asked
         self.outcome.recoveries_ms.append((trio.current_time() - started) * 1000)
 
     def _log(self, number: int) -> Path:
@@ -194,7 +194,7 @@ def _start_all(directory: Path, plan: homes.Plan) -> Devnet:
 async def _up(net: Devnet) -> None:
     with trio.fail_after(RECOVERY_SECONDS_MAX):
         while min((await heights_of([node.rpc for node in net.nodes])).values(), default=0) < 3:  # noqa: ASYNC110
-            await trio.sleep(POLL_SECONDS)
+            await trio.sleep(POLL_SECONDS)  # other processes: they can only be asked; bounded by the deadline
 
 
 @click.command()
