@@ -220,6 +220,10 @@ class ConsensusDriver:
             await self._lot.park()
             self._drain()
 
+    def awaits_trust_root(self) -> bool:
+        """Whether the block that an invite vouches for, and with it what its town had told, is still to come."""
+        return self._trust_root is not None and self._store.height < self._trust_root.height
+
     @property
     def _is_over(self) -> bool:
         """Whether the height in progress is decided and only its commit is awaited."""

@@ -193,7 +193,7 @@ class Engine:
             "valid_round": machine.valid_round,
             "valid_block_id": machine.valid_block_id.hex() if machine.valid_block_id else None,
             **votes,
-            "catching_up": self._sync.catching_up,
+            "catching_up": self._sync.catching_up or self.driver.awaits_trust_root(),
             "signing": self.driver.voice.signing,
             "equivocations": self.driver.equivocations,
             "evidence_waiting": len(self.evidence),

@@ -87,8 +87,15 @@ def _accepted(answer: Any) -> dict[str, Any]:
 
 
 def _chain_id(place: Place, client: Client) -> str:
-    """The chain that the home knows; the node's word where there is no home."""
-    named = str(client.call("status")["node_info"]["network"])
+    """The chain that the home knows; the node's word where there is no home. Raises Failed where the node is behind."""
+    status = client.call("status")
+    if status["sync_info"]["catching_up"]:
+        raise Failed(
+            f"the node at {client.url} is catching up with its peers, and does not know the latest accounts yet; "
+            "send it again when allting status no longer says so",
+            code="node.catching_up",
+        )
+    named = str(status["node_info"]["network"])
     if place.genesis_path is not None:
         known = GenesisFile.load(place.genesis_path).chain_id
         if known != named:

@@ -303,10 +303,12 @@ async def test_a_chain_with_the_block_that_the_link_vouches_for_is_followed(
 ) -> None:
     root = TrustRoot(3, chain.answer(3).block.id)
     bench = Bench(tmp_path / "own", trust_root=root)
+    assert bench.driver.awaits_trust_root()
     async with bench.running(), trio.open_nursery() as nursery:
         nursery.start_soon(Server(bench, 1).serves, chain)
         await caught_up(bench)
         nursery.cancel_scope.cancel()
+    assert not bench.driver.awaits_trust_root()
     Bench(tmp_path / "own", trust_root=root).close()
 
 

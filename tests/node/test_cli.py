@@ -208,7 +208,7 @@ def test_a_voucher_pays_as_second_signer(cli: Cli, monkeypatch: pytest.MonkeyPat
     cli("init", "--chain-id", "ting-a-1")
     payer = cli.json("keys", "new", "voucher", "--open")
     stub = Stub(
-        status={"node_info": {"network": "ting-a-1"}},
+        status={"node_info": {"network": "ting-a-1"}, "sync_info": {"catching_up": False}},
         next_nonce={"next_nonce": 4},
         broadcast_tx_sync={"code": "", "text": "", "hash": "ab"},
     )
@@ -224,10 +224,20 @@ def test_a_voucher_pays_as_second_signer(cli: Cli, monkeypatch: pytest.MonkeyPat
 
 def test_a_node_of_another_chain_is_not_spoken_to(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     cli("init", "--chain-id", "ting-a-1")
-    stub = Stub(status={"node_info": {"network": "other"}})
+    stub = Stub(status={"node_info": {"network": "other"}, "sync_info": {"catching_up": False}})
     monkeypatch.setattr("node.cli.place.Client", lambda url: stub)
     arguments = ("tx", "coin", "send", "--to", "operator", "--amount", "3", "--from", "operator")
     assert "on the chain other" in cli(*arguments, code=2)
+
+
+def test_a_node_that_is_catching_up_is_sent_nothing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would refuse what its peers take: it does not know the latest accounts and vouchers yet."""
+    cli("init", "--chain-id", "ting-a-1")
+    stub = Stub(status={"node_info": {"network": "ting-a-1"}, "sync_info": {"catching_up": True}})
+    monkeypatch.setattr("node.cli.place.Client", lambda url: stub)
+    arguments = ("tx", "coin", "send", "--to", "operator", "--amount", "3", "--from", "operator")
+    assert "no longer says so" in cli(*arguments, code=1)
+    assert [method for method, _ in stub.calls] == ["status"]
 
 
 def test_in_the_folder_of_a_devnet_the_first_node_that_listens_is_asked(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ BALLOT_MS = 25_000
 JOIN = """\
 python -m node.cli.main join "$LINK" --home newcomer >join.log 2>&1 &
 trap 'kill $(jobs -p); wait' EXIT
-await allting status --home newcomer
+knows() { allting status --home newcomer >status.txt && ! grep -q 'catching up' status.txt; }
+await knows
 """
 LIGHT = """ >light.log 2>&1 &
 trap 'kill $(jobs -p); wait' EXIT
