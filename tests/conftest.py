@@ -14,3 +14,12 @@ settings.register_profile(
     phases=[phase for phase in Phase if phase is not Phase.shrink or "ALLTING_UNSHRUNK" not in os.environ],
 )
 settings.load_profile("allting")
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A name that can be typed: what is not plain text is shown as hex, of bytes the first eight."""
+    if isinstance(val, bytes):
+        return val[:8].hex()
+    if isinstance(val, str) and not (val.isascii() and val.isprintable()):
+        return val.encode()[:8].hex()
+    return None

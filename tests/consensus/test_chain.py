@@ -169,9 +169,7 @@ def test_evidence_that_is_not_evidence_is_refused(chain: Chain) -> None:
     assert code_of(changed(replace(block, evidence=((1, 2),)), evidence_root=root), chain.state) == "block.evidence"
 
 
-@pytest.mark.parametrize(
-    "names", [("coin", "chain"), ("chain", "chain"), ("chain", "münze"), ("\U0001f600", "chain")], ids=str
-)
+@pytest.mark.parametrize("names", [("coin", "chain"), ("chain", "chain"), ("chain", "münze"), ("\U0001f600", "chain")])
 def test_module_roots_are_in_order_once_each_and_ascii(chain: Chain, names: tuple[str, str]) -> None:
     """Otherwise one state would have several application hashes, or a name could not be hashed."""
     block, _ = chain.next_block()
