@@ -33,7 +33,6 @@ from node.store_blocks import (
     BODIES,
     COMMITS,
     HEADERS,
-    META,
     PARAMS,
     RESULTS,
     TRANSACTIONS,
@@ -44,8 +43,9 @@ from node.store_blocks import (
     put_genesis,
 )
 from node.store_environment import MAP_BYTES, Environment, StoreFailed, StoreInUse, TableSize, Writes
-from node.store_forget import FORGET_ROWS_MAX, FORGETTABLE, Forgetting, oldest_key
-from node.store_import import IMPORTED, IMPORTING, Landing, Piece, clear, put_landing, put_pieces
+from node.store_forget import FORGET_ROWS_MAX, Forgetting
+from node.store_import import Landing, Piece, clear, put_landing, put_pieces
+from node.store_meta import FORGETTABLE, GENESIS, IMPORTED, IMPORTING, META, OLDEST_STATE, check_meta, oldest_key
 from node.store_prune import PRUNE_ENTRIES_MAX, Pruning
 from node.store_rows import Rows
 
@@ -90,6 +90,7 @@ class Store:
         self._environment = environment
         self._inline = inline
         self._blocks = Blocks(environment)
+        check_meta(environment)
         if self._blocks.meta(IMPORTING) is not None:  # a crash in the middle of it: nothing of it may be believed
             environment.write_inline(lambda transaction: clear(transaction, environment, importing=False))
         self._load()
@@ -99,7 +100,7 @@ class Store:
         environment = self._environment
         self._chain_state = self._blocks.chain_state()
         latest = -1 if self._chain_state is None else self._chain_state.height
-        self._horizon = StateHorizon(int.from_bytes(self._blocks.meta(b"oldest_state") or b"", "big"), latest)
+        self._horizon = StateHorizon(int.from_bytes(self._blocks.meta(OLDEST_STATE) or b"", "big"), latest)
         self._present = {
             part: int.from_bytes(self._blocks.meta(oldest_key(part)) or b"\x01", "big") for part in FORGETTABLE
         }
@@ -322,7 +323,7 @@ class Store:
 
     def genesis_bytes(self) -> bytes:
         """The genesis file, byte for byte. Raises KeyError in an empty store."""
-        genesis = self._blocks.meta(b"genesis")
+        genesis = self._blocks.meta(GENESIS)
         if genesis is None:
             raise KeyError("the genesis is not written")
         return genesis

@@ -15,18 +15,18 @@ import lmdb
 from consensus.application import Changes, Result
 from consensus.block import Block, Commit, Header
 from consensus.chain import ChainState, without_priorities
-from consensus.codec import BadMessage, decode, encode, encode_array
+from consensus.codec import decode, encode, encode_array
 from consensus.params import Params
 from consensus.shape import INTEGER_MAX, from_bytes, shape_of, to_bytes
 from consensus.validators import ValidatorSet
 from node.events import PLACES, write_places
 from node.state_plan import TreePlan
-from node.store_environment import Environment, StoreFailed
+from node.store_environment import Environment
+from node.store_meta import CHAIN_STATE, put_beginning, put_meta, read_meta
 
-META, HEADERS, BLOCKS, BODIES, COMMITS, RESULTS = "meta", "headers", "blocks", "bodies", "commits", "results"
+HEADERS, BLOCKS, BODIES, COMMITS, RESULTS = "headers", "blocks", "bodies", "commits", "results"
 VALIDATORS, PARAMS, BLOCK_IDS, TRANSACTIONS = "validators", "params", "block_ids", "transactions"
 
-FORMAT = b"allting store 3"
 ROW_BYTES_MAX = 2**31
 """Nothing that was stored is refused for its size when it is read."""
 SLICE_PUTS = 1_024
@@ -62,10 +62,7 @@ def put_genesis(
     chain_state: ChainState,
 ) -> None:
     """The genesis file, and the state before block 1, are put."""
-    meta = environment.table(META)
-    transaction.put(b"format", FORMAT, db=meta)
-    transaction.put(b"genesis", genesis, db=meta)
-    transaction.put(b"oldest_state", height_row(0), db=meta)
+    put_beginning(transaction, environment, genesis, 0)
     _put_chain_state(transaction, environment, None, chain_state)
 
 
@@ -155,23 +152,13 @@ class Blocks:
         return None if row is None else (int.from_bytes(row[:8], "big"), int.from_bytes(row[8:], "big"))
 
     def chain_state(self) -> ChainState | None:
-        """After the latest block; None in an empty store. Raises StoreFailed for a store of another release."""
-        row = self._environment.get(META, b"chain_state")
-        if row is None:
-            return None
-        try:
-            if self._environment.get(META, b"format") == FORMAT:
-                return from_bytes(ChainState, row, bytes_max=ROW_BYTES_MAX)
-        except BadMessage:
-            pass  # the same sentence is the answer
-        raise StoreFailed(
-            f"{self._environment.path} was written by another release of allting. Use that release, or move the "
-            f"folder away: the node then syncs from its peers"
-        )
+        """After the latest block; None in an empty store."""
+        row = self.meta(CHAIN_STATE)
+        return None if row is None else from_bytes(ChainState, row, bytes_max=ROW_BYTES_MAX)
 
     def meta(self, key: bytes) -> bytes | None:
-        """A single fact: ``format``, ``genesis``, ``oldest_state``, ``oldest_blocks``, …"""
-        return self._environment.get(META, key)
+        """The fact *key* of `node.store_meta`; None if it is not written."""
+        return read_meta(self._environment, key)
 
     def _row(self, table: str, height: int) -> bytes:
         row = self._environment.get(table, height_row(height)) if 0 <= height <= INTEGER_MAX else None
@@ -194,7 +181,7 @@ def _put_chain_state(
     transaction: lmdb.Transaction[bytes], environment: Environment, former: ChainState | None, following: ChainState
 ) -> None:
     """The chain state is put, and set and parameters of the next height where they differ from the former ones."""
-    transaction.put(b"chain_state", to_bytes(following), db=environment.table(META))
+    put_meta(transaction, environment, CHAIN_STATE, to_bytes(following))
     next_height = height_row(following.height + 1)
     if former is None or former.set_since != following.set_since:
         transaction.put(

@@ -113,6 +113,12 @@ class Environment:
             cursor = self._cursors[table] = self._snapshot.cursor(self._tables[table])
         return cursor
 
+    def all_rows(self, table: str) -> list[tuple[bytes, bytes]]:
+        """Every row of a small *table*, in key order."""
+        with _disk_errors(self.path):
+            cursor = self.cursor(table)
+            return list(cursor.iternext()) if cursor.first() else []
+
     def last_at_or_before(self, table: str, key: bytes) -> tuple[bytes, bytes] | None:
         """The last row of *table* whose key is not above *key*."""
         with _disk_errors(self.path):

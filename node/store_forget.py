@@ -12,20 +12,14 @@ import lmdb
 from node import store_blocks
 from node.events import EVENT_KINDS, INDEX_KINDS, PLACES, place_rows
 from node.retention import BLOCKS, EVENTS, INDEX, RESULTS
-from node.store_blocks import META, Blocks, senders_of
+from node.store_blocks import Blocks, senders_of
 from node.store_environment import Environment
+from node.store_meta import FORGETTABLE, oldest_key, put_meta
 
 FORGET_ROWS_MAX = 4_096
 """Rows after which a piece ends; the height in work is finished first, so a full block may add 25,000."""
 _SLICE_DELETES = 512
-FORGETTABLE = (INDEX, EVENTS, RESULTS, BLOCKS)
-"""In the order in which a height loses them."""
 _OF_BLOCKS = (store_blocks.BLOCKS, store_blocks.BODIES, store_blocks.COMMITS, store_blocks.HEADERS)
-
-
-def oldest_key(part: str) -> bytes:
-    """Where table ``meta`` keeps the lowest height of *part* that has not been deleted."""
-    return f"oldest_{part}".encode("ascii")
 
 
 class Forgetting:
@@ -63,7 +57,7 @@ class Forgetting:
             while self.reached[part] < end and self.deleted < self._rows_max:
                 yield from self._forget(transaction, part, self.reached[part])
                 self.reached[part] += 1
-            transaction.put(oldest_key(part), _number(self.reached[part]), db=self._environment.table(META))
+            put_meta(transaction, self._environment, oldest_key(part), _number(self.reached[part]))
         yield
 
     def _forget(self, transaction: lmdb.Transaction[bytes], part: str, height: int) -> Iterator[None]:

@@ -23,19 +23,15 @@ from node.state_plan import NODES, ROOTS, node_row
 from node.store_blocks import (
     BLOCK_IDS,
     COMMITS,
-    FORMAT,
     HEADERS,
-    META,
     PARAMS,
     VALIDATORS,
     commit_row,
     height_row,
 )
 from node.store_environment import Environment
-from node.store_forget import FORGETTABLE, oldest_key
+from node.store_meta import CHAIN_STATE, IMPORTING, META, put_beginning, put_meta
 
-IMPORTING, IMPORTED = b"importing", b"imported"
-"""Rows of table ``meta``: an import is under way; the height of the state that this store began with."""
 SLICE_PUTS = 1_024
 
 
@@ -71,7 +67,7 @@ def clear(transaction: lmdb.Transaction[bytes], environment: Environment, *, imp
         transaction.drop(environment.table(name), delete=False)
         yield
     if importing:
-        transaction.put(IMPORTING, b"", db=environment.table(META))
+        put_meta(transaction, environment, IMPORTING, b"")
 
 
 def put_pieces(
@@ -111,12 +107,7 @@ def put_landing(transaction: lmdb.Transaction[bytes], environment: Environment, 
     if header.params_hash == params_hash(chain.params):
         put(PARAMS, number, to_bytes(chain.params))
     put(PARAMS, height_row(header.height + 1), to_bytes(chain.params))
-    put(META, b"format", FORMAT)
-    put(META, b"genesis", landing.genesis)
-    put(META, b"oldest_state", number)
-    put(META, IMPORTED, number)
-    for part in FORGETTABLE:
-        put(META, oldest_key(part), height_row(header.height + 1))
-    put(META, b"chain_state", to_bytes(chain))
+    put_beginning(transaction, environment, landing.genesis, header.height)
+    put_meta(transaction, environment, CHAIN_STATE, to_bytes(chain))
     transaction.delete(IMPORTING, db=environment.table(META))
     yield

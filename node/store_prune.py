@@ -9,8 +9,9 @@ import lmdb
 from consensus.codec import decode
 from node.state import KEYS, VALUES, forget_key, is_deletion
 from node.state_plan import NODES, ROOTS, STALE
-from node.store_blocks import META, ROW_BYTES_MAX
+from node.store_blocks import ROW_BYTES_MAX
 from node.store_environment import Environment
+from node.store_meta import OLDEST_STATE, put_meta
 
 PRUNE_ENTRIES_MAX = 4_096
 """Most nodes and values deleted in one go: about 10 ms."""
@@ -33,7 +34,7 @@ class Pruning:
         """States before the oldest height are gone, and up to `entries_max` of what only they needed."""
         self.deleted, self.is_complete = 0, False
         oldest = self._oldest.to_bytes(8, "big")
-        transaction.put(b"oldest_state", oldest, db=self._environment.table(META))
+        put_meta(transaction, self._environment, OLDEST_STATE, oldest)
         yield from self._delete_stale(transaction, (self._oldest + 1).to_bytes(8, "big"))
         if self.deleted < self._entries_max:
             yield from self._delete_roots(transaction, oldest)

@@ -19,6 +19,7 @@ from node.events import PLACES
 from node.state import KEYS, VALUES
 from node.state_plan import NODES, ROOTS, STALE
 from node.store_environment import MAP_BYTES, Environment
+from node.store_meta import META
 
 CHUNK_BYTES = 2**20
 """A chunk is closed once it is as large; one row more may make it larger."""
@@ -65,7 +66,7 @@ _HEIGHTS: Mapping[str, _HeightOf] = {
     ROOTS: lambda key, value: _number(key),
 }
 """Every table but ``meta``, in the order in which they are copied."""
-TABLES = (store_blocks.META, *_HEIGHTS)
+TABLES = (META, *_HEIGHTS)
 
 
 class Rows:
@@ -76,8 +77,7 @@ class Rows:
         self.height = height
         """Of the copy."""
         self._environment = environment
-        cursor = environment.cursor(store_blocks.META)
-        self._meta: list[Row] = list(cursor.iternext()) if cursor.first() else []
+        self._meta = environment.all_rows(META)
         number = height.to_bytes(8, "big")
         commit = environment.get(store_blocks.COMMITS, number)
         # The next block replaces it by the canonical one.
@@ -85,7 +85,7 @@ class Rows:
 
     def chunks(self) -> Iterator[Chunk | None]:
         """All of them, table by table; None now and then, where the loop may do something else."""
-        yield from _chunked(store_blocks.META, iter(self._meta))
+        yield from _chunked(META, iter(self._meta))
         for table in _HEIGHTS:
             yield from _chunked(table, self._rows(table))
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import structlog
 
+from consensus.shape import to_bytes
 from devnet.simulated_disk import Moment, Watching, refuse_at
 from node.cli.main import main
 from node.config import Config, P2pConfig, RpcConfig, VerifyConfig
@@ -142,6 +143,24 @@ def _damage_state(home: Home) -> None:
     path.write_bytes(data)
 
 
+def _damage_priorities(home: Home) -> None:
+    """What neither a header nor a state tree says of the latest height."""
+    store = Store.open(home.chain)
+    chain = store.chain_state()
+    store.close()
+    assert chain is not None
+    row, validators = to_bytes(chain), to_bytes(chain.last_validators)
+    of_its_priority = row.index(validators) + len(validators) - 1
+    path = home.chain / "data.mdb"
+    data = path.read_bytes()
+    at = data.find(row)
+    assert at >= 0
+    while at >= 0:
+        data = _flipped(data, at + of_its_priority)
+        at = data.find(row)
+    path.write_bytes(data)
+
+
 def _truncate_store(home: Home) -> None:
     path = home.chain / "data.mdb"
     os.truncate(path, 4_000)
@@ -159,6 +178,7 @@ def _garble_store(home: Home) -> None:
         (_damage_signer, "allting keys unlock"),
         (_damage_key, "does not belong to the secret"),
         (_damage_state, "Check the disk, then restore a backup"),
+        (_damage_priorities, "Check the disk, then restore a backup"),
         (_truncate_store, "restore a backup"),
         (_garble_store, "restore a backup"),
     ],

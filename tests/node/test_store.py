@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import lmdb
@@ -297,6 +297,48 @@ def test_a_store_of_another_release_is_named(store: Store, folder: Path) -> None
     store.close()
     with pytest.raises(StoreFailed, match="written by another release"):
         Store.open(folder)
+
+
+def _facts(store: Store) -> dict[bytes, bytes]:
+    return dict(store._environment.all_rows("meta"))
+
+
+def test_what_the_disk_changed_in_any_fact_of_a_store_is_noticed_before_it_is_used(store: Store, folder: Path) -> None:
+    _grown(store, 3)
+    facts = _facts(store)
+    assert len(facts) == 9
+    store.close()
+    for key, row in facts.items():
+        flipped = row[:-1] + bytes((row[-1] ^ 1,))
+        renamed = key[:-1] + bytes((key[-1] ^ 1,))
+        for changed in ({key: flipped}, {key: b""}, {key: None}, {key: None, renamed: row}):
+            _put_facts(folder, changed)
+            with pytest.raises(StoreFailed, match="restore a backup, or move the folder away"):
+                Store.open(folder)
+            _put_facts(folder, {key: row, renamed: None})
+    store = Store.open(folder)
+    assert (store.height, _facts(store)) == (3, facts)
+    store.close()
+
+
+def test_a_store_that_lost_all_of_its_facts_is_not_taken_for_an_empty_one(store: Store, folder: Path) -> None:
+    lost = dict.fromkeys(_facts(store))
+    store.close()
+    _put_facts(folder, lost)
+    with pytest.raises(StoreFailed, match="restore a backup, or move the folder away"):
+        Store.open(folder)
+
+
+def _put_facts(folder: Path, rows: Mapping[bytes, bytes | None]) -> None:
+    """As a disk that changes them: nothing is checked."""
+    with lmdb.open(str(folder), max_dbs=32, lock=False) as env:
+        table = env.open_db(b"meta")
+        with env.begin(write=True) as transaction:
+            for key, row in rows.items():
+                if row is None:
+                    transaction.delete(key, db=table)
+                else:
+                    transaction.put(key, row, db=table)
 
 
 def test_a_full_disk_says_what_to_do(tmp_path: Path) -> None:
