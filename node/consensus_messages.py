@@ -103,7 +103,7 @@ class Bodies:
 
     height: Height
     block_id: Hash
-    transactions: tuple[bytes, ...]
+    transactions: Annotated[tuple[bytes, ...], Count(TRANSACTIONS_MAX)]
 
 
 ConsensusMessage: TypeAlias = Status | ProposalWithBlock | Votes | WantBlock | BlockOnly | WantBodies | Bodies

@@ -13,6 +13,7 @@ from trio.testing import MockClock
 from consensus.block import Block, ModuleRoot
 from consensus.chain import transactions_root
 from consensus.codec import encode
+from consensus.params import TRANSACTIONS_MAX
 from consensus.shape import to_bytes
 from consensus.signing import sha256
 from consensus.vote import Vote, VoteKind
@@ -116,6 +117,11 @@ async def test_a_block_with_parts_of_another_ends_the_peer_and_leaves_the_block_
         assert link.fault.code == "bad_message.block"
     assert bench.driver.height.candidates == {}
     assert bench.driver.height.proposals == {}
+
+
+async def test_more_bodies_than_any_block_holds_end_the_peer(bench: Bench, autojump_clock: MockClock) -> None:
+    too_many = Bodies(1, bytes(32), (b"",) * (TRANSACTIONS_MAX + 1))
+    assert await _ends(bench, too_many) == "bad_message.out_of_range"
 
 
 async def test_bodies_of_another_block_end_the_peer(bench: Bench, autojump_clock: MockClock) -> None:
