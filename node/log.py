@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import MutableMapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -47,17 +48,20 @@ class BoundedFile:
         self._standard = [(standard, os.dup(standard)) for standard in (1, 2)] if redirect else []
         """Where descriptors 1 and 2 led before."""
         self._descriptor = -1
+        self._is_torn = False
+        """Whether the last line in the file has no end."""
         self._open()
 
     def write(self, data: bytes, /) -> int:
-        """*data*, whole lines, stands in the file. A disk that refuses it loses the line: the node must go on."""
+        """*data*, whole lines, stands in the file. Raises OSError; then what was written of it is a line of its own."""
         if self._size and self._size + len(data) > self._bytes_max:
             self._turn_over()
-        try:
-            written = os.write(self._descriptor, data)
-        except OSError:
-            return 0  # there is no other place to say so
+        written = os.write(self._descriptor, b"\n" + data if self._is_torn else data)
         self._size += written
+        written -= self._is_torn
+        self._is_torn = 0 < written < len(data)
+        if written < len(data):
+            raise OSError(errno.ENOSPC, "only a part was written", str(self._path))
         return written
 
     def flush(self) -> None:
@@ -92,6 +96,7 @@ class BoundedFile:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._descriptor = os.open(self._path, flags, 0o644)
         self._size = os.fstat(self._descriptor).st_size
+        self._is_torn = False
         if self._redirect:
             for standard in (1, 2):
                 os.dup2(self._descriptor, standard)
@@ -114,6 +119,22 @@ def configure(*, format: str = "console", level: str = "info", stream: Sink | Bi
         logger_factory=structlog.BytesLoggerFactory(file=_Sparing(stream)),  # type: ignore[arg-type]  # write and flush
         cache_logger_on_first_use=True,
     )
+
+
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EAGAIN)
+"""What a system says that has no room, or none that can be written."""
+
+
+@dataclass(slots=True)
+class Losses:
+    """What the log could not say."""
+
+    lines: int = 0
+    """Lines, or parts of one."""
+
+
+LOSSES = Losses()
+"""Of this process since it began, which has one log."""
 
 
 class _Sparing:
@@ -146,9 +167,10 @@ class _Sparing:
             self._no_room(error)
 
     def _no_room(self, error: OSError) -> None:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EAGAIN):
+        if error.errno not in _REFUSALS:
             raise error
         self._lost += 1
+        LOSSES.lines += 1
 
 
 def hex_for_bytes(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, ProcessCollector, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from node.log import LOSSES
 from node.services import Services
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -49,6 +50,7 @@ class NodeCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """The current numbers."""
         yield from self._chain()
+        yield _counter("log_lines_lost", "Lines of the log that its disk refused.", LOSSES.lines)
         yield from self._store()
         yield from self._mempool()
         yield from self._evidence()

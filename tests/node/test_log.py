@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from node.log import BoundedFile, configure
+from node.log import LOSSES, BoundedFile, configure
 
 
 @pytest.fixture
@@ -118,6 +119,31 @@ def test_a_log_file_goes_on_after_a_restart_and_when_it_cannot_be_renamed(tmp_pa
             assert file.write(b"x" * 30 + b"\n") == 31
         file.close()
     assert (tmp_path / "log").read_bytes() == (b"x" * 30 + b"\n") * 20
+
+
+def test_lines_that_a_full_disk_refused_are_counted_and_told_once_there_is_room(
+    tmp_path: Path, stream: io.BytesIO
+) -> None:
+    file = BoundedFile(tmp_path / "log", 10_000, redirect=False)
+    configure(format="json", stream=file)
+    log = structlog.get_logger("x")
+    log.info("fits", text="x" * 100)
+    before, (soft, hard) = LOSSES.lines, resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "log").stat().st_size + 20, hard))
+    try:
+        for _ in range(3):
+            log.info("lost", text="x" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert LOSSES.lines == before + 3
+    log.info("room")
+    log.info("more")
+    file.close()
+    first, part, *rest = (tmp_path / "log").read_text().splitlines()
+    assert (json.loads(first)["event"], len(part)) == ("fits", 20)
+    told, *others = map(json.loads, rest)
+    assert told == {"level": "warning", "event": "log_lines_lost", "lines": 3}
+    assert [other["event"] for other in others] == ["room", "more"]
 
 
 def test_what_a_process_says_after_its_log_is_told_to_whoever_started_it(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import trio.testing
 from prometheus_client.parser import text_string_to_metric_families
 
+from node.log import LOSSES
 from node.metrics import RpcMetrics
 from tests.node.served import STRANGER, served, text
 
@@ -47,6 +48,7 @@ async def test_a_scrape_shows_chain_pool_peers_and_process(
         assert shown["allting_p2p_peers{direction=inbound}"] == 0
         assert shown["allting_p2p_sent_bytes_total"] == 0
         assert shown["allting_sync_catching_up"] == 0
+        assert shown["allting_log_lines_lost_total"] == LOSSES.lines
         assert shown["process_cpu_seconds_total"] > 0
 
 
