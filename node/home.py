@@ -58,6 +58,11 @@ class Home:
         return self.data / "evidence"
 
     @property
+    def snapshot(self) -> Path:
+        """The LMDB environment with what has come of a snapshot; absent on a node that has begun."""
+        return self.data / "snapshot"
+
+    @property
     def wal(self) -> Path:
         """The write-ahead log of consensus."""
         return self.data / "consensus.wal"

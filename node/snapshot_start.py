@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import closing
 
 import structlog
 import trio
 
 from consensus.application import Application
 from node.engine import Belongings, Surroundings, write_genesis
+from node.snapshot_kept import KeptPieces, discard_pieces
 from node.snapshot_peers import Sources
 from node.snapshot_sync import NoSnapshot, SnapshotSync
 from node.sync_messages import CHANNEL
@@ -29,18 +31,26 @@ async def begin_with_snapshot(own: Belongings, app: Application, around: Surroun
     """
     genesis = own.store.chain_state()
     if own.trust_root is None or genesis is None or genesis.height > 0 or own.config.sync.mode == "blocks":
+        discard_pieces(own.home.snapshot)
         return
     sources = Sources(around.dice)
-    sync = SnapshotSync(
-        store=own.store, genesis=genesis, trust_root=own.trust_root, sources=sources, now_ms=around.now_ms
-    )
     try:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(_network(own, around, sources).run)
-            await sync.run()
-            nursery.cancel_scope.cancel()
+        with closing(KeptPieces.open(own.home.snapshot, around.disk)) as kept:
+            sync = SnapshotSync(
+                store=own.store,
+                genesis=genesis,
+                trust_root=own.trust_root,
+                sources=sources,
+                kept=kept,
+                now_ms=around.now_ms,
+            )
+            async with trio.open_nursery() as nursery:
+                await nursery.start(_network(own, around, sources).run)
+                await sync.run()
+                nursery.cancel_scope.cancel()
     except* NoSnapshot as group:
         log.info("snapshot_not_used", why=str(group.exceptions[0]))
+    discard_pieces(own.home.snapshot)
     if own.store.height < 0:
         await own.store.abandon_import()
         write_genesis(own.store, own.genesis, app, own.home.genesis_state)

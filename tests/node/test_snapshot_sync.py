@@ -7,6 +7,7 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import lmdb
 import pytest
 import structlog
 import trio
@@ -154,6 +155,52 @@ async def test_after_a_snapshot_a_node_goes_on_like_the_others(
     await net.kill(NEWCOMER)
     await net.start(nursery, NEWCOMER)
     assert net.began_at() == 20
+
+
+@pytest.mark.parametrize("is_damaged", [False, True], ids=["whole", "damaged"])
+async def test_a_newcomer_that_is_stopped_on_the_way_asks_only_for_the_rest(
+    is_damaged: bool, town: tuple[Town, trio.Nursery], monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """And once more for what the disk changed meanwhile."""
+    monkeypatch.setattr("node.snapshot_download.FLUSH_BYTES", 1)
+    net, nursery = town
+    net.trusts(22)
+    asked: list[str] = []
+    withheld = {"register"}
+
+    async def withholds(question: SyncQuestion, answer: SyncMessage) -> SyncMessage:
+        if isinstance(question, WantState):
+            asked.append(question.module)
+            if question.module in withheld:
+                await trio.sleep_forever()
+        return answer
+
+    for number in range(4):
+        net.lies(number, withholds)
+    with trio.move_on_after(5):
+        await net.start(nursery, NEWCOMER)
+    assert set(asked) > withheld
+    folder = net.folder / f"node{NEWCOMER}" / "data" / "snapshot"
+    if is_damaged:
+        _spoil(folder)
+    wanted = set(asked) if is_damaged else set(withheld)
+    asked.clear()
+    withheld.clear()
+    await net.joins(nursery)
+    assert net.began_at() == 20
+    assert (len(asked), set(asked)) == (len(wanted), wanted)
+    assert not folder.exists()
+
+
+def _spoil(folder: Path) -> None:
+    """No kept piece is what it was."""
+    with lmdb.open(str(folder), max_dbs=32, lock=False) as env:
+        table = env.open_db(b"pieces")
+        with env.begin(write=True) as transaction:
+            rows = list(transaction.cursor(table))
+            assert rows
+            for key, value in rows:
+                transaction.put(key, value[:-1] + bytes((value[-1] ^ 1,)), db=table)
 
 
 async def test_who_began_with_a_snapshot_serves_the_next_newcomer(
