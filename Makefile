@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The pure folders: every branch, by their own tests.
 WHOLE := --cov-branch --cov-report=term:skip-covered --cov-fail-under=100
 
-.PHONY: devnet test lint types unit stories crashes kills lies perturbations jepsen attack mutants fuzz drill clean
+.PHONY: devnet test lint types unit stories crashes kills lies perturbations jepsen attack mutants mutation fuzz drill clean
 
 devnet: .venv/installed
 	$(BIN)/allting devnet up
@@ -22,7 +22,9 @@ types: .venv/installed-work
 unit: .venv/installed-work
 	$(BIN)/pytest -q -n 2 tests/consensus --cov=consensus $(WHOLE)
 	$(BIN)/pytest -q -n 2 tests/city --cov=city $(WHOLE)
-	$(BIN)/pytest -q -n 2 -m "not story and not long" --ignore=tests/consensus --ignore=tests/city
+	$(BIN)/pytest -q -n 2 -m "not story and not long" --ignore=tests/consensus --ignore=tests/city \
+	  --cov=node --cov=p2p --cov-branch --cov-report=json:.coverage.json
+	$(BIN)/python -m tests.branch_coverage .coverage.json 90
 
 stories: .venv/installed-work
 	$(BIN)/pytest -q -m "story and not long" -n 2 --dist loadfile
@@ -51,6 +53,11 @@ attack: .venv/installed-work
 mutants: .venv/installed-work
 	$(BIN)/python -m tests.mutants
 
+# Each small change that a tool can make to consensus/; goes on where it was broken off.
+mutation: .venv/installed-work
+	$(BIN)/pip install --quiet --editable ".[mutation]"
+	$(BIN)/python -m tests.mutants.generated
+
 fuzz: .venv/installed-work
 	$(BIN)/pip install --quiet --editable ".[fuzz]"
 	$(BIN)/python -m tests.fuzz
@@ -70,4 +77,4 @@ drill: .venv/installed-work
 	touch $@
 
 clean:
-	rm -rf .venv .devnet
+	rm -rf .venv .devnet .mutation

@@ -21,5 +21,5 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     if isinstance(val, bytes):
         return val[:8].hex()
     if isinstance(val, str) and not (val.isascii() and val.isprintable()):
-        return val.encode()[:8].hex()
+        return val.encode(errors="surrogatepass")[:8].hex()
     return None

@@ -139,7 +139,7 @@ class Closed:
 class ParamSet:
     """A parameter has a new value."""
 
-    module: ModuleName
+    of_module: ModuleName
     param: ModuleName
     value: U63
 
@@ -256,7 +256,7 @@ class Governance(Module):
             self._set_engine_param(ctx, name, value)
         elif not ctx.set_param(module, name, value):
             raise self.no_such_param(module=module, name=name, value=value)
-        ctx.emit(ParamSet(module=module, param=name, value=value))
+        ctx.emit(ParamSet(of_module=module, param=name, value=value))
 
     @query
     def proposal(self, *, proposal: U63) -> Proposal | None:

@@ -106,7 +106,7 @@ class Applied:
 
     public_key: PublicKey
     operator: Address
-    name: NodeName
+    node_name: NodeName
 
 
 @event
@@ -197,7 +197,7 @@ class Validators(Module):
         if coming or public_key in self.members or public_key in self.candidates:
             raise self.known()
         self.candidates.insert(public_key, Candidate(operator=ctx.sender, name=name))
-        ctx.emit(Applied(public_key=public_key, operator=ctx.sender, name=name))
+        ctx.emit(Applied(public_key=public_key, operator=ctx.sender, node_name=name))
 
     @message
     def withdraw(self, ctx: Context, *, public_key: PublicKey) -> None:

@@ -69,7 +69,12 @@ class Record:
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def event(kind: type[T]) -> type[T]:
-    """Declares an event: a frozen dataclass for `Context.emit`. It stands above its module's class in the file."""
+    """Declares an event: a frozen dataclass for `Context.emit`. It stands above its module's class in the file.
+
+    Raises TypeError for a field that would hide whose event it is, where it is shown: `module` and `name` say that.
+    """
+    if taken := {"module", "name"} & kind.__annotations__.keys():
+        raise TypeError(f"{kind.__name__}: an event has no fields of its own called {sorted(taken)}")
     frozen = dataclasses.dataclass(frozen=True, kw_only=True)(kind)
     EVENTS.add(frozen)
     return frozen

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import pytest
 
+from city.sdk import event
 from city.sdk.refusal import OVERFLOW, Refused
 from city.sdk.signature import Signature
 from consensus.codec import BadMessage
@@ -83,3 +84,12 @@ def test_arguments_are_named() -> None:
 
     with pytest.raises(TypeError, match=r"wrong: a must be a keyword argument, after a \*"):
         Signature(wrong)
+
+
+def test_an_event_has_no_field_that_would_hide_whose_event_it_is() -> None:
+    with pytest.raises(TypeError, match=r"Renamed: an event has no fields of its own called \['module', 'name'\]"):
+
+        @event
+        class Renamed:
+            name: str
+            module: str

@@ -1,0 +1,134 @@
+"""``python -m tests.mutants.generated``: each small change that mutmut can make to ``consensus/`` (``make mutation``).
+
+The tests of ``consensus/`` must notice nine in ten; each that they don't is explained in `tests.mutants.survivors`.
+A run that was broken off goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+from tests.mutants.defect import ROOT
+from tests.mutants.survivors import SURVIVORS
+
+FOLDER = ROOT / ".mutation"
+"""A copy of the project, and what mutmut knows so far."""
+PACKAGES = ("consensus", "city", "p2p", "node", "devnet", "tests", "docs")
+FILES = ("pyproject.toml", "README.md", "ARCHITECTURE.md", "Makefile")
+KILLED_PERCENT_MIN = 90
+SETTINGS = """
+[tool.mutmut]
+source_paths = ["consensus"]
+pytest_add_cli_args_test_selection = ["tests/consensus"]
+pytest_add_cli_args = ["-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+also_copy = ["city", "node", "p2p", "devnet", "docs", "README.md", "ARCHITECTURE.md", "Makefile"]
+timeout_constant = 4.0
+timeout_multiplier = 10.0
+process_isolation = "forkserver"
+forkserver_warmup = "{warmup}"
+"""
+SURVIVED = 0
+KILLED = 1
+HUNG = (24, -24, 152)
+"""How mutmut ends what uses more processor time than any test of it should."""
+WORDS = "Only the words of a refusal differ: its code is what callers rely on, and what tests look at."
+REFUSALS = ("_require(", "raise ", "assert ", "BadMessage(", "InvalidBlock(")
+
+
+def main() -> int:
+    """Runs them all; 0 if enough are killed and each survivor is explained."""
+    _copy_project()
+    # Fast: the tests are imported once, and a change counts from then on.
+    _mutmut("collect")
+    # Slow: what only matters while the modules are imported, and so seemed to survive.
+    if survivors := _names(SURVIVED):
+        _mutmut("none", *survivors)
+    return _report()
+
+
+def _copy_project() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    for package in PACKAGES:
+        shutil.rmtree(FOLDER / package, ignore_errors=True)
+        shutil.copytree(ROOT / package, FOLDER / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in FILES:
+        shutil.copy(ROOT / name, FOLDER / name)
+
+
+def _mutmut(warmup: str, *names: str) -> None:
+    (FOLDER / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text() + SETTINGS.format(warmup=warmup))
+    _run("run", "--max-children", str(len(os.sched_getaffinity(0))), *names)
+
+
+def _run(*arguments: str) -> None:
+    environment = {**os.environ, "CI": "true", "ALLTING_UNSHRUNK": "1"}  # the same examples each time
+    subprocess.run([_command(), *arguments], cwd=FOLDER, env=environment, check=True)
+
+
+def _command() -> str:
+    return str(Path(sys.executable).with_name("mutmut"))
+
+
+def _outcomes() -> dict[str, int | None]:
+    """The exit code of the tests by mutant; None where they did not run."""
+    found: dict[str, int | None] = {}
+    for path in sorted((FOLDER / "mutants" / "consensus").glob("*.meta")):
+        found.update(json.loads(path.read_text())["exit_code_by_key"])
+    return found
+
+
+def _names(outcome: int) -> list[str]:
+    return [name for name, code in _outcomes().items() if code == outcome]
+
+
+def _change(name: str) -> tuple[str, str]:
+    """The lines that the mutant *name* takes away, and those that it brings, without their margins."""
+    shown = subprocess.run([_command(), "show", name], cwd=FOLDER, capture_output=True, text=True, check=True).stdout
+    lines = [line for line in shown.splitlines() if not line.startswith(("---", "+++"))]
+    removed, added = ([line[1:].strip() for line in lines if line.startswith(sign)] for sign in "-+")
+    return " ".join(removed), " ".join(added)
+
+
+def _differ_in_words(removed: str, added: str) -> bool:
+    """Whether the two are one refusal with another sentence (codes have no spaces)."""
+    before = _same(removed, added)
+    after = _same(removed[before:][::-1], added[before:][::-1])
+    changed = removed[before : len(removed) - after]
+    return " " in changed and any(word in removed[:before] for word in REFUSALS)
+
+
+def _same(one: str, other: str) -> int:
+    """How many letters they begin with in common."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _report() -> int:
+    outcomes = _outcomes()
+    counts = Counter(outcomes.values())
+    killed = counts[KILLED] + sum(counts[code] for code in HUNG)
+    unexplained = 0
+    for name, code in outcomes.items():
+        if code == KILLED or code in HUNG:
+            continue
+        function = name.partition("__mutmut_")[0]
+        removed, added = _change(name)
+        why = WORDS if _differ_in_words(removed, added) else SURVIVORS.get((function, added), f"NOT EXPLAINED ({code})")
+        unexplained += why.startswith("NOT ")
+        _say(f"{function}\n  - {removed}\n  + {added}\n  {why}")
+    percent = 100 * killed / max(1, len(outcomes))
+    _say(f"{killed} of {len(outcomes)} killed, {percent:.1f} %; {unexplained} without an explanation")
+    return 1 if unexplained or percent < KILLED_PERCENT_MIN else 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
