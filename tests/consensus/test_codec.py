@@ -158,6 +158,54 @@ def test_a_closer_look_refuses_nothing_that_is_sound(values: list[Wire], place: 
     assert decode(encode(value), bytes_max=2**20) == value
 
 
+@pytest.mark.parametrize(
+    "before",
+    [b"\x01", b"\xff", b"\xc0", b"\xa2aa", b"\xc4\x01a", b"\xcc\xff", b"\x90", b"\x91\x01", b"\x92\x90\x91\x01"],
+)
+def test_what_stands_before_a_bomb_does_not_hide_it(before: bytes) -> None:
+    """The closer look goes on after every kind of item, at the end of an array, too."""
+    bomb = b"\x92" + before + headers(*[5_000] * 1_000) + b"\xc0" * 5_000
+    tracemalloc.start()
+    try:
+        assert code_of(bomb) == "bad_message.too_deep"
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("around", [b"", b"\x91", b"\x92\x01", b"\x92\x90"])
+def test_no_room_is_made_for_an_array_longer_than_the_message(around: bytes) -> None:
+    """Though it stands no deeper than it may."""
+    message = b"\x92" + MANY + around + headers(2**26)
+    tracemalloc.start()
+    try:
+        assert code_of(message) == "bad_message.malformed"
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        *(0, 127, 128, -1, -32, -33, 2**8, 2**16, 2**32, 2**64 - 1, -(2**63), None, True, False),
+        *("", "a" * 31, "a" * 32, "a" * 256, "a" * 65_536, b"", bytes(255), bytes(256), bytes(65_536)),
+    ],
+    ids=lambda item: repr(item)[:20],
+)
+def test_a_closer_look_knows_every_kind_of_item(item: Wire) -> None:
+    """At the borders of its encodings."""
+    value = (b"\xdd" * 40, item, (item, item), item)
+    assert decode(encode(value), bytes_max=2**20) == value
+
+
+def test_a_closer_look_allows_the_same_depth() -> None:
+    """To the last array."""
+    deepest = b"\x92" + MANY + nested(DEPTH_MAX - 1)
+    assert encode(decode(deepest, bytes_max=2**20)) == deepest
+    assert code_of(b"\x92" + MANY + nested(DEPTH_MAX)) == "bad_message.too_deep"
+
+
 @given(st.binary(max_size=60))
 @settings(max_examples=200)
 def test_a_closer_look_raises_nothing_else(data: bytes) -> None:

@@ -208,6 +208,16 @@ def test_nonsense_is_refused_without_an_error(proof: TreeProof, value: bytes | N
     assert not verify(b"", b"a", value, proof)
 
 
+def test_a_proof_may_be_as_deep_as_a_path_is_long() -> None:
+    """Two keys whose paths differ in the last bit only: nobody can find them, but the tree has room."""
+    path = sha256(b"a")
+    siblings = tuple(sha256(b"%d" % depth) for depth in range(DEPTH_MAX))
+    node = hashed_leaf(path, sha256(b"1"))
+    for depth in reversed(range(DEPTH_MAX)):
+        node = inner_hash(siblings[depth], node) if bit(path, depth) else inner_hash(node, siblings[depth])
+    assert verify(node, b"a", b"1", TreeProof(siblings, (path, sha256(b"1"))))
+
+
 def test_a_leaf_has_one_way_to_be_read() -> None:
     """A byte moved from one of its hashes to the other gives the same leaf, which would hide the key that is there."""
     entries = {b"a": b"1"}

@@ -463,6 +463,7 @@ def test_any_earlier_height_is_reached_by_hashes_alone(long_chain: Chain, share:
     assert asked[0][0] == 49
     assert asked[-1][-1] == 3
     assert max(map(len, asked)) <= HEADERS_AT_ONCE
+    assert _sent(back(top, 1), answer) == long_chain.blocks[0].header
     with pytest.raises(StopIteration) as stop:
         next(back(top, 50))
     assert stop.value.value == top

@@ -53,6 +53,10 @@ def test_beyond_the_bound_the_oldest_is_forgotten(chain: Chain) -> None:
     for height in (5, 4, 6, 3):
         store.add(at(chain, height))
     assert [block.height for block in store.all] == [5, 6]
+    store = TrustedBlocks(root(), most=1)
+    for height in (5, 4, 6):
+        store.add(at(chain, height))
+    assert [block.height for block in store.all] == [6]
 
 
 def test_two_blocks_of_one_height_are_never_believed(chain: Chain) -> None:

@@ -149,6 +149,13 @@ def test_somebody_must_sign_for_a_sender() -> None:
     assert code_of((*fields[:8], (), ())) == "bad_message.signers"
 
 
+@pytest.mark.parametrize("signers", [(KEYS[1], KEYS[0]), (KEYS[0], KEYS[0]), (KEYS[0], KEYS[2], KEYS[1])])
+def test_signers_ascend_each_once(signers: tuple[bytes, ...]) -> None:
+    """Though there are as many signatures."""
+    fields = fields_of(BODY.signed(SEEDS[0]))
+    assert code_of((*fields[:8], signers, (bytes(64),) * len(signers))) == "bad_message.signers"
+
+
 def test_several_may_sign() -> None:
     """Up to the limit; whatever the order of the seeds."""
     body = replace(BODY, signers=KEYS[:SIGNERS_MAX])
