@@ -178,12 +178,15 @@ class Prover:
         self.light = LightClient(client, genesis, application, home=home, now_ms=self._now_ms, step=step)
 
     def query(self, path: str, args: Mapping[str, Any], *, height: int | None = None) -> dict[str, Any]:
-        """The proved answer, with height, block id and time; ``stale`` if the chain made no block for two heartbeats.
+        """The proved answer, with its block's height, id, time, and age when the node gave it.
+
+        ``stale`` if the chain had then made no block for two heartbeats.
 
         Raises NotProved, QueryRefused (also where a query can't be proved), RpcFailed, Unreachable.
         """
         targets = self._application.proof_targets(path, args)
         given = self._client.call("query", path=path, args=dict(args), height=height, prove=True)
+        given_ms = self._now_ms()  # the way to its header may take minutes, in which the answer grows no staler
         at = _part(given, "height")
         if type(at) is not int or at < 1 or (height is not None and at != height):
             raise NotProved(f"the node answered for height {at!r:.40} instead of {height or 'its latest'}")
@@ -193,11 +196,12 @@ class Prover:
         if answer != given.get("answer") or header.time_ms != given.get("time_ms"):
             raise NotProved("the node's answer is not what its own proof shows; believe nothing it says")
         heartbeat_ms = self._genesis.params.heartbeat_ms
-        stale = height is None and header.time_ms + STALE_HEARTBEATS * heartbeat_ms < self._now_ms()
+        stale = height is None and header.time_ms + STALE_HEARTBEATS * heartbeat_ms < given_ms
         return {
             "height": at,
             "block_id": header.id.hex(),
             "time_ms": header.time_ms,
+            "age_ms": max(0, given_ms - header.time_ms),
             "stale": stale,
             "answer": answer,
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,8 +57,8 @@ def ask(
     proved = prover.query(path, arguments, height=height)
     lines = [*table(proved["answer"]), "", f"proved: height {proved['height']}, block {proved['block_id']}"]
     if proved["stale"]:
-        age_s = round(time.time() - proved["time_ms"] / 1000)
-        lines.append(f"stale: that block is {age_s} s old; the chain stands still, or the node hides later blocks")
+        age_s = round(proved["age_ms"] / 1000)
+        lines.append(f"stale: that block was {age_s} s old; the chain stands still, or the node hides later blocks")
     screen.show(proved, lines)
 
 

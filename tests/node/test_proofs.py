@@ -12,6 +12,7 @@ import pytest
 import trio.testing
 
 from consensus.application import QueryRefused
+from consensus.params import HOUR_MS
 from consensus.signing import public_key, sha256, sign
 from consensus.vote import VoteKind, vote_sign_bytes
 from node.client import Client, RpcFailed
@@ -66,6 +67,31 @@ async def test_an_answer_is_proved_from_the_genesis_on(tmp_path: Path, autojump_
         proved = prover(town, tmp_path / "client").query(PATH, {"address": address(STRANGER)})
         assert (proved["answer"], proved["stale"]) == (COINS + 8, False)
         assert proved["block_id"] == town.services.store.header(proved["height"]).id.hex()
+
+
+async def test_time_that_the_proof_takes_makes_no_answer_stale(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with served(tmp_path) as town:
+        await town.height(3)
+        late_ms = 0
+
+        def slow(method: str, answer: Any) -> Any:
+            nonlocal late_ms
+            late_ms += HOUR_MS if method == "light_block" else 0
+            return answer
+
+        client = cast(Client, DirectClient(town, slow))
+        (tmp_path / "client").mkdir()
+        proved = Prover(
+            client,
+            town.services.genesis,
+            town.app,
+            home=tmp_path / "client",
+            now_ms=lambda: town.services.now_ms() + late_ms,
+        ).query(PATH, {"address": address(STRANGER)})
+        assert late_ms
+        assert not proved["stale"]
 
 
 async def test_absence_is_proved_too(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
