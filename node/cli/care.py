@@ -12,7 +12,6 @@ import trio
 
 from consensus.signing import sha256
 from node.admin import NotRunning
-from node.admin import call as admin_call
 from node.backup import unpack, write_backup
 from node.cli import founding
 from node.cli.place import Place, home_option, new_home_option
@@ -32,13 +31,13 @@ MIB = 2**20
 @home_option
 def backup(file: Path, place: Place, screen: Screen) -> None:
     """Write the chain and this home's settings to FILE, while the node runs or not; without the key that votes."""
-    _require_node(place)
+    place.require_node()
     file = file.absolute()
     if file.exists():
         raise Mistake(f"{file} exists; a backup is never written over something: choose another name")
     step = _megabytes(screen, "backing up, MiB")
     try:
-        done: dict[str, Any] = admin_call(place.path, "backup", file=str(file), progress=step)
+        done: dict[str, Any] = place.admin("backup", file=str(file), progress=step)
     except NotRunning as absent:
         if not (place.home.chain / "data.mdb").exists():
             raise Mistake(f"{place.path} has no chain yet: start the node once") from absent
@@ -110,17 +109,12 @@ def _undo(home: Home, *, whole: bool) -> None:
 @home_option
 def compact(place: Place, screen: Screen) -> None:
     """Give the disk back what the chain's database no longer uses; the node of this home must be stopped."""
-    _require_node(place)
+    place.require_node()
     before, after = compact_store(place.home.chain, _megabytes(screen, "compacting, MiB"))
     screen.show(
         {"bytes_before": before, "bytes_after": after},
         [f"{place.home.chain}: {before / MIB:.1f} MiB before, {after / MIB:.1f} MiB now"],
     )
-
-
-def _require_node(place: Place) -> None:
-    if not place.home.config.exists():
-        raise Mistake(f"there is no node in {place.path}: go to a node's folder, or name it with --home")
 
 
 def _megabytes(screen: Screen, text: str) -> Any:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from consensus.address import to_text
 from node.applications import MODULE_GROUP
-from node.cli.place import Place
+from node.cli.place import VOUCHER, Place
 from node.cli.screen import Mistake
-from node.cli.transactions import VOUCHER
 from node.config import Config, split_host_port
 from node.disk import DISK
 from node.files import PUBLIC_MODE, write_atomically

@@ -13,10 +13,9 @@ import click
 from consensus.address import key_address, to_text
 from consensus.params import HOUR_MS
 from consensus.signing import public_key
-from node.admin import call as admin_call
 from node.applications import application_for
 from node.cli import founding
-from node.cli.place import Place, home_option, new_home_option, place_options
+from node.cli.place import DEVNET_FILE, Place, home_option, new_home_option, place_options
 from node.cli.screen import Failed, Mistake, Screen, json_option
 from node.cli.transactions import Sending, send
 from node.genesis import PRESETS, BadGenesis, GenesisFile
@@ -117,8 +116,9 @@ def run(place: Place) -> None:
     """The node of *place* has run until it was told to stop. Raises what stopped it else."""
     from node.cli import running  # the whole node is loaded only by those who run one
 
-    if not place.home.config.exists():
+    if not place.home.config.exists() and not (place.path / DEVNET_FILE).exists():
         raise Mistake(f"there is no node in {place.path}; make one with allting init, or allting join LINK")
+    place.require_node()
     running.run(place.path)
 
 
@@ -183,8 +183,9 @@ def _fetched(invite: Invite, screen: Screen) -> GenesisFile:
 @place_options
 def invite(voucher: bool, coins: int, from_name: str | None, fee: int | None, place: Place, screen: Screen) -> None:
     """Print a link with which somebody else can join; the node of this home must be running."""
-    seed = _voucher(place, screen, coins, from_name, fee) if voucher else None
-    answer = admin_call(place.path, "invite", voucher=None if seed is None else seed.hex())
+    answer = place.admin("invite")
+    if voucher:  # coins are set aside only where a link is sure to follow
+        answer = place.admin("invite", voucher=_voucher(place, screen, coins, from_name, fee).hex())
     hours = round((answer["expires_ms"] - now_ms()) / HOUR_MS)
     screen.progress(f"valid for {hours} hours; send it to one person only:")
     screen.show(answer, [answer["link"]])
@@ -223,15 +224,21 @@ _SILENT = {
 
 def _status_lines(url: str, answer: dict[str, Any]) -> list[str]:
     node, sync, validator = answer["node_info"], answer["sync_info"], answer["validator_info"]
+    light = answer.get("light_info")
     behind = " (catching up)" if sync["catching_up"] else ""
     age_s = max(0, now_ms() - sync["latest_block_time_ms"]) / 1000
     power = 0 if validator is None else validator["power"]
     signing = "" if validator is None else validator["signing"]
-    return [
+    lines = [
         f"node      {node['moniker']} on {node['network']} at {url}, version {node['version']}",
-        f"id        {node['id']}",
         f"height    {sync['latest_block_height']}{behind}, {age_s:.1f} s ago",
         f"app hash  {sync['latest_app_hash']}",
+    ]
+    if light is not None:
+        return [*lines, f"primary   {light['primary']}", f"witnesses {', '.join(light['witnesses'])}"]
+    lines.insert(1, f"id        {node['id']}")
+    return [
+        *lines,
         f"peers     {sync['peers']}",
         f"validator {'no' if not power else 'yes, power ' + str(power)}{_SILENT.get(signing, '')}",
     ]
@@ -241,7 +248,7 @@ def _status_lines(url: str, answer: dict[str, Any]) -> list[str]:
 @home_option
 def stop(place: Place) -> None:
     """Tell the node of this home to stop."""
-    admin_call(place.path, "stop")
+    place.admin("stop")
     click.echo("stopping")
 
 
@@ -278,6 +285,7 @@ def node_group() -> None:
 @home_option
 def node_id(place: Place, screen: Screen) -> None:
     """Print the node id: the public key by which peers know this node."""
+    place.require_node()
     key = KeyFile.load(place.home.node_key, kind="node")
     screen.show({"id": key.public_key.hex()}, [key.public_key.hex()])
 

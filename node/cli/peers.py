@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from node.admin import call as admin_call
 from node.cli.place import Place, home_option
 from node.cli.screen import ListedGroup, Screen, json_option
 from p2p.scores import BAN_SECONDS_MAX
@@ -23,7 +22,7 @@ def peers(context: click.Context, place: Place, screen: Screen) -> None:
     """List the peers that the running node is connected with, their scores and rates; or bans."""
     if context.invoked_subcommand is not None:
         return
-    facts = admin_call(place.path, "peers")
+    facts = place.admin("peers")
     lines = [line for peer in facts["peers"] for line in _peer_lines(peer)]
     bans = len(facts["bans"])
     lines.append(f"{len(facts['peers'])} peers, {facts['known_addresses']} addresses known, {bans} bans in force")
@@ -35,7 +34,7 @@ def peers(context: click.Context, place: Place, screen: Screen) -> None:
 @home_option
 def bans(place: Place, screen: Screen) -> None:
     """List the nodes that are not let in now, for how long yet, and why."""
-    found = admin_call(place.path, "peers")["bans"]
+    found = place.admin("peers")["bans"]
     lines = [f"{ban['node_id']}  {_span(ban['seconds_left'])} more  {ban['reason']}" for ban in found]
     screen.show(found, lines or ["nobody is banned"])
 
@@ -53,7 +52,7 @@ def bans(place: Place, screen: Screen) -> None:
 @home_option
 def ban(node_id: str, hours: int, place: Place, screen: Screen) -> None:
     """Keep a node out; its id, or the first 8 digits of it if it is connected."""
-    done = admin_call(place.path, "ban", node_id=node_id.lower(), seconds=hours * HOUR_SECONDS)
+    done = place.admin("ban", node_id=node_id.lower(), seconds=hours * HOUR_SECONDS)
     screen.show(done, [f"{done['node_id']} is banned for {hours} hours"])
 
 
@@ -63,7 +62,7 @@ def ban(node_id: str, hours: int, place: Place, screen: Screen) -> None:
 @home_option
 def unban(node_id: str, place: Place, screen: Screen) -> None:
     """Forget a node's ban and points; its id, or the first 8 digits of it."""
-    done = admin_call(place.path, "unban", node_id=node_id.lower())
+    done = place.admin("unban", node_id=node_id.lower())
     screen.show(done, [f"{done['node_id']} is welcome again"])
 
 

@@ -18,6 +18,8 @@ import click
 
 from consensus.address import BadAddress, from_text
 from consensus.application import Application
+from node.admin import NotRunning
+from node.admin import call as admin_call
 from node.applications import GROUP, application_for
 from node.cli.screen import Mistake
 from node.client import Client
@@ -34,6 +36,8 @@ DEVNET_FILE = "devnet.json"
 DIAL_SECONDS = 0.5
 OPERATOR = "operator"
 """What init calls the account of a new chain's first person."""
+VOUCHER = "voucher"
+"""The account name under which a join keeps the key that pays first fees."""
 PASSWORD_VARIABLE = "ALLTING_PASSWORD"
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 
@@ -65,6 +69,26 @@ class Place:
             urls = [str(node["rpc"]) for node in json.loads(devnet.read_bytes())["nodes"]]
             return next((url for url in urls if _listens(url)), urls[0])
         raise Mistake(f"there is no node in {self.path}: go to a node's folder, or name it with --home, or --node URL")
+
+    def require_node(self) -> None:
+        """Raises Mistake unless a node lives in the home; where a devnet stands there, it names one of its nodes."""
+        if self.home.config.exists():
+            return
+        if (self.path / DEVNET_FILE).exists():
+            raise Mistake(
+                f"{self.path} is a devnet, and each of its nodes has a home: say --home {self.path / 'node0'}"
+            )
+        raise Mistake(f"there is no node in {self.path}: go to a node's folder, or name it with --home")
+
+    def admin(
+        self, command: str, *, progress: Callable[[int, int], None] = lambda done, total: None, **arguments: Any
+    ) -> Any:
+        """What the node that runs in this home answers to *command*. Raises Mistake, NotRunning, AdminRefused."""
+        try:
+            return admin_call(self.path, command, progress=progress, **arguments)
+        except NotRunning:
+            self.require_node()  # where none could run, to start one is no advice
+            raise
 
     def client(self) -> Client:
         """A client of that node, closed when the command ends."""
@@ -111,7 +135,11 @@ class Place:
         """The key of account *name*. Raises Mistake naming those that there are."""
         found = self.account_names()
         if name not in found:
-            known = f"there are {', '.join(sorted(found))}" if found else "make one with: allting keys new NAME"
+            if name == VOUCHER:
+                raise Mistake(
+                    f"{self.path} has no voucher: only a home that joined with an invite that brought one has"
+                )
+            known = f"there are {', '.join(sorted(found))}" if found else f"{self._nobody()}: allting keys new NAME"
             raise Mistake(f"there is no account {name!r} in {self.accounts}; {known}")
         return KeyFile.load(found[name], kind="account")
 
@@ -142,7 +170,14 @@ class Place:
         except BadAddress as error:
             if text in self.account_names():
                 return self.account(text).address
-            raise Mistake(f"{text!r} is neither an account here nor an address: {error}") from None
+            here = "" if self.account_names() else f"; {self._nobody()}"
+            raise Mistake(f"{text!r} is neither an account here nor an address: {error}{here}") from None
+
+    def _nobody(self) -> str:
+        """What to do where this home has no accounts, which may be because it is not the one that was meant."""
+        return (
+            "make one with" if self.home.config.exists() else f"{self.path} is no home: name one with --home, or make"
+        )
 
 
 def _listens(url: str) -> bool:

@@ -16,14 +16,12 @@ from consensus.signing import public_key
 from consensus.transaction import Body, Transaction
 from node.cli.declared import Declared
 from node.cli.modules import Modules, help_text, summary
-from node.cli.place import Place, place_options, unlock
+from node.cli.place import VOUCHER, Place, place_options, unlock
 from node.cli.screen import Failed, Mistake, Screen, json_option, table
 from node.client import Client, RpcFailed
 from node.genesis import GenesisFile
 
 VALID_MS = 600_000
-VOUCHER = "voucher"
-"""The account name under which a join keeps the key that pays first fees."""
 VOUCHER_FEE = 200
 """Buys two million of weight at the default price."""
 

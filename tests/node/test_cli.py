@@ -16,8 +16,10 @@ from consensus.address import to_text
 from consensus.signing import public_key
 from consensus.transaction import Transaction
 from node.applications import application_for
+from node.cli import node_commands
 from node.cli.main import main
 from node.cli.place import Place
+from node.client import Client
 from node.config import Config
 from node.genesis import GenesisFile
 from node.home import Home
@@ -91,7 +93,9 @@ def test_help_names_every_group_and_the_modules_of_the_town(cli: Cli) -> None:
         (["tx", "identity", "create", "--keys", "@/nonexistent", "--from", "a"], "can't be read"),
         (["query", "coin", "balance", "--address", "x", "--prove"], "x"),
         (["query", "path", "coin/balance", "--args", "[1]"], "must be a JSON object"),
-        (["invite"], "no node runs"),
+        (["invite"], "there is no node in"),
+        (["node", "id"], "there is no node in"),
+        (["tx", "coin", "send", "--to", "x", "--amount", "1", "--from", "a"], "is no home: name one with --home"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(cli: Cli, arguments: list[str], text: str) -> None:
@@ -100,6 +104,41 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(cli: Cli, arguments: list[str
     assert text in shown
     if arguments[0] not in ("start", "join"):
         assert text in cli.json(*arguments, code=2)["error"]["message"]
+
+
+@pytest.mark.parametrize("arguments", [["invite"], ["invite", "--voucher", "--from", "anna"], ["stop"], ["start"]])
+def test_in_the_folder_of_a_devnet_a_node_is_named_that_could_be_meant(cli: Cli, arguments: list[str]) -> None:
+    cli.home.mkdir()
+    (cli.home / "devnet.json").write_text("{}")
+    assert f"say --home {cli.home}/node0" in cli(*arguments, code=2)
+
+
+def test_coins_for_a_voucher_are_set_aside_only_where_a_node_gives_the_link(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli("init")
+    monkeypatch.setattr(node_commands, "send", lambda *_: pytest.fail("coins were set aside"))
+    assert "no node runs" in cli("invite", "--voucher", code=2)
+
+
+def test_a_home_without_a_voucher_says_so(cli: Cli, tmp_path: Path) -> None:
+    cli("init")
+    shown = cli("tx", "coin", "send", "--from", "operator", "--voucher", "--to", "operator", "--amount", "1", code=2)
+    assert "has no voucher" in shown
+
+
+def test_status_of_a_light_client_names_the_nodes_that_it_asks(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {
+        "node_info": {"moniker": "light client", "network": "ting-a-1", "version": "0.1.0"},
+        "sync_info": {"latest_block_height": 7, "latest_app_hash": "ab", "latest_block_time_ms": 0, "peers": 2}
+        | {"catching_up": False},
+        "validator_info": None,
+        "light_info": {"primary": "http://one", "witnesses": ["http://two"]},
+    }
+    monkeypatch.setattr(Client, "call", lambda *_, **__: told)
+    shown = cli("status", "--node", "http://127.0.0.1:9")
+    assert "primary   http://one" in shown
+    assert "witnesses http://two" in shown
 
 
 def test_a_node_that_does_not_answer_is_a_failure_with_code(cli: Cli) -> None:
