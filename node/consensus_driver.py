@@ -115,7 +115,7 @@ class ConsensusDriver:
         self._now_ms = now_ms
         self._trust_root = trust_root
         # Below the blocks that are kept it was compared when that height was decided, or when its snapshot was fetched.
-        if trust_root is not None and trust_root.height > 0 and store.has_header(trust_root.height):
+        if trust_root is not None and trust_root.height > 0 and store.kept.has_header(trust_root.height):
             trust_root.require(trust_root.height, store.header(trust_root.height).id)
         self._own: deque[Input] = deque()
         """Our own messages on their way back: never behind what peers send."""

@@ -79,7 +79,7 @@ class NodeCollector(Collector):
         yield _gauges("store_table_rows", "Rows of a table of the database.", "table", rows)
         used = {table: size.bytes for table, size in sizes.items()}
         yield _gauges("store_table_bytes", "Bytes of its pages.", "table", used)
-        yield _gauges("store_earliest_height", "The lowest height that is kept.", "part", store.earliest)
+        yield _gauges("store_earliest_height", "The lowest height that is kept.", "part", store.kept.earliest)
 
     def _mempool(self) -> Iterator[Metric]:
         mempool = self._services.mempool

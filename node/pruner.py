@@ -40,7 +40,7 @@ class Pruner:
     async def step(self) -> bool:
         """One piece of what is due has gone; False where nothing was due."""
         store = self._store
-        present = store.earliest
+        present = store.kept.earliest
         horizons = self._horizons(present)
         moved = {part: horizons[part] - present[part] for part in PARTS}
         if not self._is_owed and max(moved.values()) < BATCH_HEIGHTS:
@@ -49,7 +49,7 @@ class Pruner:
         others_gone = await store.forget(horizons)
         was_owed, self._is_owed = self._is_owed, not (states_gone and others_gone)
         if max(moved.values()) > 0 or was_owed:
-            log.debug("past_forgotten", **store.earliest)
+            log.debug("past_forgotten", **store.kept.earliest)
         return True
 
     def _horizons(self, present: dict[str, int]) -> dict[str, int]:
@@ -57,7 +57,7 @@ class Pruner:
         chain = store.chain_state()
         assert chain is not None, "the genesis is stored before the node runs"
         latest = Latest(chain.height, chain.time_ms, chain.params)
-        return self._retention.horizons(present, latest, self._time_ms, store.pinned)
+        return self._retention.horizons(present, latest, self._time_ms, store.kept.pinned)
 
     def _time_ms(self, height: int) -> int:
         """Block time of *height*; that of the genesis is as early as can be."""

@@ -22,9 +22,9 @@ from consensus.validators import ValidatorSet
 from node import retention
 from node.disk import DISK, Disk
 from node.events import BEGINNING, LIMIT_MAX, PLACES, Cursor, Kind, events_after, search
-from node.snapshot_messages import PIECE_ENTRIES_MAX, SNAPSHOTS_MAX, StateEntries, StateNode
+from node.snapshot_messages import PIECE_ENTRIES_MAX, StateEntries, StateNode
 from node.snapshot_pieces import read_piece
-from node.state import KEYS, VALUES, LatestValues, StateGone, StateHorizon, StoredState
+from node.state import KEYS, VALUES, LatestValues, StateGone, StoredState
 from node.state_nodes import hash_of
 from node.state_plan import NODES, ROOTS, STALE, StateTrees, TreePlan
 from node.store_blocks import (
@@ -45,7 +45,8 @@ from node.store_blocks import (
 from node.store_environment import MAP_BYTES, Environment, StoreFailed, StoreInUse, TableSize, Writes
 from node.store_forget import FORGET_ROWS_MAX, Forgetting
 from node.store_import import Landing, Piece, clear, put_landing, put_pieces
-from node.store_meta import FORGETTABLE, GENESIS, IMPORTED, IMPORTING, META, OLDEST_STATE, check_meta, oldest_key
+from node.store_kept import HeightGone, Kept
+from node.store_meta import GENESIS, IMPORTING, META, check_meta
 from node.store_prune import PRUNE_ENTRIES_MAX, Pruning
 from node.store_rows import Rows
 
@@ -72,17 +73,6 @@ _TABLES = (
 _RESULTS_CACHED_MAX = 8
 
 
-class HeightGone(KeyError):
-    """A height that was decided and is not kept any more. A KeyError, as for a height that never was."""
-
-    def __init__(self, part: str, height: int, earliest: int) -> None:
-        super().__init__(f"height {height} is not kept: {part} begin at {earliest}")
-        self.part = part
-        """``blocks``, ``results``, ``events``, ``index`` or ``states``."""
-        self.earliest = earliest
-        """The lowest height that is kept of it."""
-
-
 class Store:
     """All that is decided. `height` is -1 in an empty store, 0 once the genesis is written."""
 
@@ -99,20 +89,11 @@ class Store:
         """What is kept in memory is what the disk says."""
         environment = self._environment
         self._chain_state = self._blocks.chain_state()
-        latest = -1 if self._chain_state is None else self._chain_state.height
-        self._horizon = StateHorizon(int.from_bytes(self._blocks.meta(OLDEST_STATE) or b"", "big"), latest)
-        self._present = {
-            part: int.from_bytes(self._blocks.meta(oldest_key(part)) or b"\x01", "big") for part in FORGETTABLE
-        }
-        """The lowest height of each part that has not been deleted."""
-        self._earliest = dict(self._present)
-        """The lowest height of each part that is still read: never below `_present`."""
-        self.pins = retention.Pins()
-        """Heights that somebody reads just now: retention leaves them, and all after them, alone."""
+        self.kept = Kept(self._blocks, self._chain_state)
+        """Which heights are here, and which must stay."""
         self._latest_values = LatestValues()
-        self._trees = StateTrees(environment, self._horizon)
+        self._trees = StateTrees(environment, self.kept.states)
         self._recent_results: OrderedDict[int, tuple[Result, ...]] = OrderedDict()
-        self._imported = int.from_bytes(self._blocks.meta(IMPORTED) or b"", "big")
 
     @classmethod
     def open(cls, path: Path, *, inline: bool = False, map_bytes: int = MAP_BYTES, disk: Disk = DISK) -> Store:
@@ -134,22 +115,7 @@ class Store:
     @property
     def height(self) -> int:
         """The latest decided height; 0 after genesis, -1 in an empty store."""
-        return self._horizon.latest
-
-    @property
-    def oldest_state_height(self) -> int:
-        """The lowest height whose state can be read."""
-        return self._horizon.oldest
-
-    @property
-    def earliest(self) -> dict[str, int]:
-        """The lowest height that is kept of each part (`node.retention.PARTS`)."""
-        return {**self._earliest, retention.STATES: self._horizon.oldest}
-
-    def has_header(self, height: int) -> bool:
-        """Whether header and commit of *height* can be read: those of the blocks here, and of a snapshot's height."""
-        kept = self._earliest[retention.BLOCKS] <= height or height == self._imported
-        return kept and 1 <= height <= self.height
+        return self.kept.states.latest
 
     @property
     def used_bytes(self) -> int:
@@ -194,9 +160,8 @@ class Store:
 
         Deletes about *entries_max* entries at most; never the latest state, nor what is pinned.
         """
-        oldest = max(self._horizon.oldest, min(below_height, self._forgettable))
-        pruning = Pruning(self._environment, oldest, entries_max=entries_max)
-        self._horizon.oldest = oldest  # before the first await: a reader must not meet a half-pruned state
+        # Before the first await: a reader must not meet a half-pruned state.
+        pruning = Pruning(self._environment, self.kept.forget_states(below_height), entries_max=entries_max)
         await self._written(pruning.writes, label="pruning")
         return pruning.is_complete
 
@@ -205,34 +170,16 @@ class Store:
 
         Deletes about *rows_max* rows at most, whole heights; never the latest, nor what is pinned.
         """
-        for part in FORGETTABLE:
-            # Before the first await: a reader must not meet half a height.
-            self._earliest[part] = max(self._earliest[part], min(below[part], self._forgettable))
-        forgetting = Forgetting(self._environment, self._present, self._earliest, rows_max=rows_max)
-        if self._inline:
-            self._environment.write_inline(forgetting.writes, label="forgetting")
-        else:
-            await self._environment.write(forgetting.writes, label="forgetting")
-        self._present = forgetting.reached
+        present, horizons = self.kept.present, self.kept.forget(below)  # before the first await: see `prune`
+        forgetting = Forgetting(self._environment, present, horizons, rows_max=rows_max)
+        await self._written(forgetting.writes, label="forgetting")
+        self.kept.present = forgetting.reached
         return forgetting.is_complete
-
-    @property
-    def _forgettable(self) -> int:
-        """The lowest height that must stay now."""
-        pinned = self.pinned
-        return self.height if pinned is None else min(self.height, pinned)
-
-    @property
-    def pinned(self) -> int | None:
-        """The lowest height that somebody reads just now, or that is kept for newcomers; None: no such."""
-        return min(
-            (height for height in (self.pins.lowest, *self.snapshot_heights()) if height is not None), default=None
-        )
 
     @asynccontextmanager
     async def copied(self) -> AsyncIterator[Rows]:
         """All rows as they are at the latest height, while the chain goes on; nothing is forgotten meanwhile."""
-        with self.pins.hold(0):
+        with self.kept.pins.hold(0):
             await self._environment.idle()
             yield Rows(self._environment, self.height)
 
@@ -260,7 +207,7 @@ class Store:
         if results:
             self._remember(chain_state.height, results)
         self._chain_state = chain_state
-        self._horizon.latest = chain_state.height
+        self.kept.reached(chain_state)
 
     def _remember(self, height: int, results: tuple[Result, ...]) -> None:
         self._recent_results[height] = results
@@ -269,25 +216,12 @@ class Store:
 
     # Snapshots
 
-    def snapshot_heights(self) -> tuple[int, ...]:
-        """Heights whose state is kept for newcomers, newest first, at most two."""
-        chain = self._chain_state
-        if chain is None:
-            return ()
-        interval = chain.params.snapshot_interval_blocks
-        newest = chain.height - chain.height % interval
-        return tuple(
-            height
-            for height in range(newest, newest - SNAPSHOTS_MAX * interval, -interval)
-            if height >= self._horizon.oldest and self.has_header(height)
-        )
-
     def read_piece(
         self, module: str, path: bytes, height: int, *, entries_max: int = PIECE_ENTRIES_MAX
     ) -> Generator[None, None, StateEntries | StateNode]:
         """What lies at *path* of *module*'s tree at *height*; yields now and then. Raises StateGone, KeyError."""
         subtree = self._trees.walk(module, path, height)
-        state = StoredState(self._environment, self._horizon, height)
+        state = StoredState(self._environment, self.kept.states, height)
         return read_piece(self._trees, state, subtree, entries_max=entries_max)
 
     async def begin_import(self) -> None:
@@ -328,37 +262,27 @@ class Store:
             raise KeyError("the genesis is not written")
         return genesis
 
-    def _check_kept(self, part: str, height: int) -> None:
-        """Raises HeightGone if *height* lies under what is kept of *part*."""
-        if 1 <= height < self._earliest[part]:
-            raise HeightGone(part, height, self._earliest[part])
-
-    def _check_header_kept(self, height: int) -> None:
-        """The same for headers, commits, sets and parameters, which a snapshot brings of its own height."""
-        if height != self._imported:
-            self._check_kept(retention.BLOCKS, height)
-
     def block(self, height: int) -> Block:
         """The block at *height*, without bodies.
 
         Raises KeyError where none is stored, as all reads by height do; HeightGone where it is kept no more.
         """
-        self._check_kept(retention.BLOCKS, height)
+        self.kept.check(retention.BLOCKS, height)
         return self._blocks.block(height)
 
     def header(self, height: int) -> Header:
         """The header at *height*."""
-        self._check_header_kept(height)
+        self.kept.check_header(height)
         return self._blocks.header(height)
 
     def block_transactions(self, height: int) -> tuple[bytes, ...]:
         """The complete bytes of the transactions at *height*, in order."""
-        self._check_kept(retention.BLOCKS, height)
+        self.kept.check(retention.BLOCKS, height)
         return self._blocks.transactions(height)
 
     def results(self, height: int) -> tuple[Result, ...]:
         """The results at *height*: ``begin``, each transaction, ``end``."""
-        self._check_kept(retention.RESULTS, height)
+        self.kept.check(retention.RESULTS, height)
         found = self._recent_results.get(height)
         if found is None:
             found = self._blocks.results(height)
@@ -367,7 +291,7 @@ class Store:
 
     def commit_of(self, height: int) -> tuple[Commit, bool]:
         """The commit for *height*, and whether it is the canonical one, which the next block brought."""
-        self._check_header_kept(height)
+        self.kept.check_header(height)
         return self._blocks.commit(height)
 
     def validators_at(self, height: int) -> ValidatorSet:
@@ -379,32 +303,32 @@ class Store:
             return chain.last_validators
         if height > self.height:
             raise KeyError(f"height {height} is not decided")
-        self._check_header_kept(height)
+        self.kept.check_header(height)
         return self._blocks.validators(height)
 
     def params_at(self, height: int) -> Params:
         """The parameters in force at *height*, up to the next one."""
         if height > self.height + 1:
             raise KeyError(f"height {height} is not decided")
-        self._check_header_kept(height)
+        self.kept.check_header(height)
         return self._blocks.params(height)
 
     def height_of_block_id(self, block_id: bytes) -> int | None:
         """The height of a decided block, None if there is no such block, or no more."""
         height = self._blocks.height_of(block_id)
-        return height if height is None or height >= self._earliest[retention.BLOCKS] else None
+        return height if height is None or height >= self.kept.lowest(retention.BLOCKS) else None
 
     def find_transaction(self, id_: bytes) -> tuple[int, int] | None:
         """Height and index (from 0) of a decided transaction, None if there is none, or no more."""
         found = self._blocks.find_transaction(id_)
-        return found if found is None or found[0] >= self._earliest[retention.INDEX] else None
+        return found if found is None or found[0] >= self.kept.lowest(retention.INDEX) else None
 
     # The state
 
     def state(self, height: int | None = None) -> StoredState:
         """The state after *height* (None: the latest). Raises StateGone for heights that are pruned or not decided."""
         height = self.height if height is None else height
-        return StoredState(self._environment, self._horizon, height, self._latest_values)
+        return StoredState(self._environment, self.kept.states, height, self._latest_values)
 
     @property
     def trees(self) -> StateTrees:
@@ -431,7 +355,7 @@ class Store:
 
     def module_roots(self, height: int) -> tuple[ModuleRoot, ...]:
         """Leaves of the application hash after *height*, sorted by name. Raises KeyError, StateGone."""
-        if height > self._imported:
+        if height > self.kept.imported:
             return self.block(height).module_roots
         return tuple(ModuleRoot(name, hash_of(root)) for name, root in self._trees.references(height).items())
 
@@ -444,7 +368,7 @@ class Store:
 
         From `BEGINNING`, those that are kept; from any other cursor, raises HeightGone if some after it may be gone.
         """
-        earliest = self._earliest[retention.EVENTS]
+        earliest = self.kept.lowest(retention.EVENTS)
         if cursor.height < earliest and cursor != BEGINNING:
             raise HeightGone(retention.EVENTS, cursor.height, earliest)
         cursor = max(cursor, Cursor(earliest, 0, -1))
@@ -457,7 +381,7 @@ class Store:
 
         Only those that the index still leads to.
         """
-        first = Cursor(self._earliest[retention.INDEX], 0, -1)
+        first = Cursor(self.kept.lowest(retention.INDEX), 0, -1)
         if not newest_first:
             after = first if after is None else max(after, first)
         found = search(self._environment, kind, key, after=after, limit=limit, newest_first=newest_first)

@@ -21,7 +21,7 @@ def check_store(store: Store, genesis_hash: bytes, tell: Callable[[int, int], No
     chain = store.chain_state()
     if chain is None or chain.genesis_hash != genesis_hash:
         raise StoreFailed("the chain is not the one of this genesis file")
-    first = store.earliest[BLOCKS]
+    first = store.kept.earliest[BLOCKS]
     for height in range(first, store.height + 1):
         try:
             _check_height(store, chain.chain_id, height, is_first=height == first)
@@ -58,7 +58,7 @@ def _check_height(store: Store, chain_id: str, height: int, *, is_first: bool) -
         _require(header.last_block_id == store.header(height - 1).id, "the block before it is another")
     ids = tuple(sha256(raw) for raw in store.block_transactions(height))
     _require(ids == block.transaction_ids, "the transactions are not those of the block")
-    if height >= store.earliest[RESULTS]:
+    if height >= store.kept.earliest[RESULTS]:
         _require(header.results_hash == results_hash(store.results(height)), "the results are not those of the header")
     validators = store.validators_at(height)
     _require(header.validators_hash == validators.hash, "the validators are not those of the header")

@@ -70,7 +70,7 @@ TABLES = (META, *_HEIGHTS)
 
 
 class Rows:
-    """The rows of *environment* at its latest height. Nothing may be deleted meanwhile (`Store.pins`)."""
+    """The rows of *environment* at its latest height. Nothing may be deleted meanwhile (`Kept.pins`)."""
 
     def __init__(self, environment: Environment, height: int) -> None:
         """To be made while no write is under way, once the pin is held."""

@@ -66,35 +66,35 @@ class SyncServer:
                 found = None if self._genesis_state is None else chunk_of(self._genesis_state, number)
                 return StateChunk(number, found or b"")
             case WantSnapshots():
-                return Snapshots(store.snapshot_heights())
+                return Snapshots(store.kept.snapshot_heights())
             case WantLightBlock(height):
                 return self._light_block(height)
             case WantHeaders(height, count):
                 return self._headers(height, count)
             case WantModuleRoots(height):
-                return ModuleRoots(height, store.module_roots(height)) if store.has_header(height) else None
+                return ModuleRoots(height, store.module_roots(height)) if store.kept.has_header(height) else None
             case WantState():
                 return await self._state(question)
 
     def _not_here(self, height: int) -> NoHeight:
-        return NoHeight(height, self._store.earliest[BLOCKS])
+        return NoHeight(height, self._store.kept.earliest[BLOCKS])
 
     def _decided(self, height: int) -> DecidedHeight | None:
         store = self._store
-        if not store.earliest[BLOCKS] <= height <= store.height:
+        if not store.kept.earliest[BLOCKS] <= height <= store.height:
             return None
         return DecidedHeight(store.block(height), store.block_transactions(height), store.commit_of(height)[0])
 
     def _headers(self, height: int, count: int) -> Headers | None:
         """Those from *height* down, as far as they are here without a gap."""
         headers: list[Header] = []
-        while len(headers) < count and self._store.has_header(height - len(headers)):
+        while len(headers) < count and self._store.kept.has_header(height - len(headers)):
             headers.append(self._store.header(height - len(headers)))
         return Headers(tuple(headers)) if headers else None
 
     def _light_block(self, height: int) -> LightBlockHere | None:
         store = self._store
-        if not store.has_header(height):
+        if not store.kept.has_header(height):
             return None
         header, validators = store.header(height), store.validators_at(height)
         following = store.validators_at(height + 1)
@@ -106,7 +106,7 @@ class SyncServer:
         if any(nibble >= PLACES for nibble in wanted.path):
             raise BadMessage("a path through the state that there can't be", "bad_message.path")
         async with self._reading:
-            if wanted.height not in self._store.snapshot_heights():
+            if wanted.height not in self._store.kept.snapshot_heights():
                 return None
             try:
                 reading = self._store.read_piece(wanted.module, wanted.path, wanted.height)

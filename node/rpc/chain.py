@@ -98,7 +98,7 @@ class ChainMethods:
     async def blockchain(self, min_height: Height | None = None, max_height: Height | None = None) -> Any:
         """Headers from *max_height* (the latest) down to *min_height*, at most 20."""
         newest = min(self._store.height, self._store.height if max_height is None else max_height)
-        oldest = max(self._store.earliest[BLOCKS], newest - 19, min_height or 1)
+        oldest = max(self._store.kept.earliest[BLOCKS], newest - 19, min_height or 1)
         headers = [self.stored(self._store.header, height) for height in range(newest, oldest - 1, -1)]
         return {"last_height": self._store.height, "headers": [shapes.header_json(header) for header in headers]}
 
@@ -189,7 +189,7 @@ class ChainMethods:
     def _absent(self, hash_: bytes) -> Exception:
         if self._services.mempool.get(hash_) is not None:
             return Pending("the transaction waits in the mempool", hash=hash_.hex())
-        earliest = self._store.earliest[INDEX]
+        earliest = self._store.kept.earliest[INDEX]
         older = "" if earliest == 1 else f"; those of heights below {earliest} are not found here any more"
         return NotFound(
             f"the transaction {hash_.hex()} is neither on the chain nor waiting here{older}",
@@ -228,6 +228,6 @@ class ChainMethods:
                 found[height, position] = self.transaction(height, position - 1)
         return {
             "transactions": list(found.values()),
-            "earliest_height": self._store.earliest[INDEX],
+            "earliest_height": self._store.kept.earliest[INDEX],
             "next": list(places[-1]) if len(places) == min(limit, PER_PAGE_MAX) else None,
         }

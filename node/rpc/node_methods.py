@@ -55,7 +55,7 @@ class NodeMethods:
             "latest_block_hash": "" if chain is None else chain.block_id.hex(),
             "latest_app_hash": "" if chain is None else chain.app_hash.hex(),
             "latest_block_time_ms": 0 if chain is None else chain.time_ms,
-            **{f"earliest_{_NAMES[part]}_height": height for part, height in services.store.earliest.items()},
+            **{f"earliest_{_NAMES[part]}_height": height for part, height in services.store.kept.earliest.items()},
             "catching_up": bool(status["catching_up"]),
             "peers": len(services.network.peers),
         }

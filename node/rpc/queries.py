@@ -47,7 +47,7 @@ class QueryMethods:
         return found
 
     def _gone(self, height: int, error: StateGone) -> RpcError:
-        earliest = self._services.store.earliest[STATES]
+        earliest = self._services.store.kept.earliest[STATES]
         return pruned(STATES, height, earliest) if height < earliest else NotFound(str(error))
 
     def _moment(self, height: int | None, prove: bool) -> tuple[int, int]:

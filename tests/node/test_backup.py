@@ -93,7 +93,7 @@ async def test_a_backup_of_a_running_node_is_one_height_whole(
         home = _restored(tmp_path / "copy.tar", tmp_path / "again")
         copy = Store.open(home.chain, inline=True)
         assert copy.height == manifest["height"] >= began
-        assert copy.earliest == store.earliest
+        assert copy.kept.earliest == store.kept.earliest
         for height in range(1, copy.height + 1):
             assert copy.block(height) == store.block(height)
             assert copy.results(height) == store.results(height)
@@ -136,11 +136,11 @@ async def test_nothing_is_forgotten_while_it_is_copied(tmp_path: Path, autojump_
             chunks = rows.chunks()
             next(chunks)
             await store.prune(8)
-            await store.forget({**store.earliest, "blocks": 8, "results": 8, "events": 8, "index": 8})
-            assert max(store.earliest.values()) == 1
+            await store.forget({**store.kept.earliest, "blocks": 8, "results": 8, "events": 8, "index": 8})
+            assert max(store.kept.earliest.values()) == 1
             assert sum(chunk is not None for chunk in chunks) >= len(TABLES) - 2
         await store.prune(8)
-        assert store.earliest[STATES] == 8
+        assert store.kept.earliest[STATES] == 8
 
 
 async def test_a_pruned_chain_is_copied_as_it_is(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
@@ -148,11 +148,11 @@ async def test_a_pruned_chain_is_copied_as_it_is(tmp_path: Path, autojump_clock:
         await _lived(town)
         store = town.services.store
         await store.prune(7)
-        await store.forget({**store.earliest, "blocks": 5, "results": 6, "events": 7, "index": 8})
+        await store.forget({**store.kept.earliest, "blocks": 5, "results": 6, "events": 7, "index": 8})
         await write_backup(store, Home(town.home), tmp_path / "copy.tar")
-        earliest = store.earliest
+        earliest = store.kept.earliest
     copy = Store.open(_restored(tmp_path / "copy.tar", tmp_path / "again").chain, inline=True)
-    assert copy.earliest == earliest
+    assert copy.kept.earliest == earliest
     await copy.forget({**earliest, "blocks": 9, "results": 9, "events": 9, "index": 9})
     assert copy.block(9)
     copy.close()
@@ -182,7 +182,7 @@ async def test_a_file_is_never_written_over_and_a_failure_leaves_none(
             scope.cancel()
             await write_backup(town.services.store, Home(town.home), tmp_path / "other.tar")
         assert scope.cancelled_caught
-        assert town.services.store.pins.lowest is None
+        assert town.services.store.kept.pins.lowest is None
     assert _names(tmp_path) == {"town", "copy.tar"}
     assert (tmp_path / "copy.tar").read_text() == "precious"
 

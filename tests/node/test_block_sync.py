@@ -247,11 +247,11 @@ async def test_a_height_that_is_kept_no_more_is_not_there(tmp_path: Path, autoju
         link = bench.meets(1)
         for number in range(3):
             await bench.decides(link, transaction(number, key=number))
-        await bench.store.forget({**bench.store.earliest, "blocks": 2, "results": 2, "events": 2, "index": 2})
+        await bench.store.forget({**bench.store.kept.earliest, "blocks": 2, "results": 2, "events": 2, "index": 2})
         asker = bench.meets(2)
         asker.peer.says(WantHeight(1), WantHeight(2))
         await settled()
-        assert asker.peer.told(NoHeight) == [NoHeight(1, bench.store.earliest["blocks"])]
+        assert asker.peer.told(NoHeight) == [NoHeight(1, bench.store.kept.earliest["blocks"])]
         assert [answer.block.header.height for answer in asker.peer.told(DecidedHeight)] == [2]
 
 

@@ -40,7 +40,7 @@ def blocks_with_evidence(engine: Engine) -> list[tuple[int, DuplicateVote]]:
     """Every piece on the chain of *engine*, with its height."""
     return [
         (height, from_wire(piece))
-        for height in range(engine.store.earliest[BLOCKS], engine.store.height + 1)
+        for height in range(engine.store.kept.earliest[BLOCKS], engine.store.height + 1)
         for piece in engine.store.block(height).evidence
     ]
 
@@ -161,7 +161,7 @@ async def test_a_node_that_joined_by_snapshot_judges_evidence_from_before_it_lik
         await net.start(nursery, 4)
         await net.height(7, 4)
         newcomer = net.engines[4]
-        assert newcomer.store.earliest[BLOCKS] > 2
+        assert newcomer.store.kept.earliest[BLOCKS] > 2
         charges_then = (forged(3, height=1), lie(9, height=1), lie(3, height=3), lie(3, height=100))
         for engine in net.engines.values():
             codes = [code(engine.evidence, charge) for charge in charges_then]

@@ -42,7 +42,7 @@ async def test_old_heights_go_while_the_node_runs(tmp_path: Path, autojump_clock
         for height in range(BATCH_HEIGHTS, 120, BATCH_HEIGHTS):
             await town.height(height)
             await trio.sleep(PAUSE_S * 3)
-            earliest = town.services.store.earliest
+            earliest = town.services.store.kept.earliest
             assert earliest[BLOCKS] == 1, "two days have not passed: evidence can rest on every block"
             assert height - 10 - BATCH_HEIGHTS <= earliest[STATES] <= max(0, town.services.store.height - 9)
         nursery.cancel_scope.cancel()
@@ -57,7 +57,7 @@ async def test_what_is_pruned_is_said_with_where_it_begins(
         cursor = (await town.call("events", limit=1))["next"]
         await _forgotten(town, 70)
         sync = (await town.call("status"))["sync_info"]
-        earliest = town.services.store.earliest
+        earliest = town.services.store.kept.earliest
         assert sync["earliest_block_height"] == 1
         assert sync["earliest_state_height"] == earliest[STATES] > height
         assert sync["earliest_results_height"] < sync["earliest_events_height"] == sync["earliest_index_height"]
@@ -82,13 +82,13 @@ async def test_what_is_pinned_stays_until_it_is_let_go(tmp_path: Path, autojump_
     async with served(tmp_path) as town:
         store = town.services.store
         await town.height(5)
-        with store.pins.hold(5):
+        with store.kept.pins.hold(5):
             await _forgotten(town, 60)
-            assert max(store.earliest.values()) == 5
-            assert not await store.prune(50) or store.oldest_state_height == 5
+            assert max(store.kept.earliest.values()) == 5
+            assert not await store.prune(50) or store.kept.states.oldest == 5
             assert store.state(5).get("town", b"") is None
         await _forgotten(town, 60)
-        assert store.earliest[STATES] > 40
+        assert store.kept.earliest[STATES] > 40
 
 
 async def test_a_node_that_keeps_all_forgets_nothing(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
@@ -98,7 +98,7 @@ async def test_a_node_that_keeps_all_forgets_nothing(tmp_path: Path, autojump_cl
         await town.height(40)
         assert await pruner.step(), "a start looks whether something is left over"
         assert not await pruner.step()
-        assert town.services.store.earliest == {**dict.fromkeys(PARTS, 1), STATES: 0}
+        assert town.services.store.kept.earliest == {**dict.fromkeys(PARTS, 1), STATES: 0}
 
 
 def test_settings_reach_the_pruner() -> None:

@@ -123,7 +123,7 @@ def test_all_pieces_are_the_state_at_every_kept_height(history: list[Changes], p
                 pass
 
         trio.run(prune)
-        for height in range(store.oldest_state_height, store.height + 1):
+        for height in range(store.kept.states.oldest, store.height + 1):
             root = root_at(store, height)
             assert root == root_of(models[height])
             found = [entry for _, piece, _ in pieces_of(store, height, "coin", root) for entry in piece.entries]
@@ -136,7 +136,7 @@ async def test_a_store_that_imported_the_state_goes_on_like_the_others(store: St
     other = Store.open(tmp_path / "other", inline=True, map_bytes=2**20)
     write_genesis(other, {"coin": {b"only at genesis": b"1"}}, params=OFTEN)
     await imported(store, other, 2)
-    assert (other.height, other.oldest_state_height, other.earliest["blocks"]) == (2, 2, 3)
+    assert (other.height, other.kept.states.oldest, other.kept.earliest["blocks"]) == (2, 2, 3)
     other.check_state()
     assert dict(other.state().scan("coin", b"", None)) == dict(store.state().scan("coin", b"", None))
     assert other.prove("coin", b"new", 2)[0] == b"1"
@@ -144,11 +144,11 @@ async def test_a_store_that_imported_the_state_goes_on_like_the_others(store: St
     assert other.header(2) == store.header(2)
     assert other.genesis_bytes() == GENESIS
     assert (other.validators_at(2).hash, other.params_at(3)) == (store.validators_at(2).hash, store.params_at(3))
-    assert not other.has_header(1)
+    assert not other.kept.has_header(1)
     for missing in (other.block, other.results):
         with pytest.raises(KeyError):
             missing(2)
-    assert other.snapshot_heights() == (2,), "it can serve what it got"
+    assert other.kept.snapshot_heights() == (2,), "it can serve what it got"
     changes: dict[str, Changes] = {"coin": {b"k4": b"later", b"k5": None, b"x": b"y"}}
     decided = decide(other, changes)
     assert decided.block.header == decide(store, changes).block.header
@@ -156,7 +156,7 @@ async def test_a_store_that_imported_the_state_goes_on_like_the_others(store: St
     other.check_state()
     other.close()
     again = Store.open(tmp_path / "other", inline=True)
-    assert (again.height, again.earliest["blocks"]) == (3, 3)
+    assert (again.height, again.kept.earliest["blocks"]) == (3, 3)
     again.close()
 
 
@@ -191,11 +191,11 @@ async def test_snapshots_are_kept_when_older_states_are_pruned(tmp_path: Path) -
     offered = []
     for number in range(11):
         store.commit_inline(decide(store, {"coin": {b"k": b"%d" % number}}))
-        offered.append(store.snapshot_heights())
+        offered.append(store.kept.snapshot_heights())
     assert offered == [(), (), (3,), (3,), (3,), (6, 3), (6, 3), (6, 3), (9, 6), (9, 6), (9, 6)]
     await store.prune(11)
-    assert store.oldest_state_height == 6
-    assert store.snapshot_heights() == (9, 6)
+    assert store.kept.states.oldest == 6
+    assert store.kept.snapshot_heights() == (9, 6)
     store.close()
 
 

@@ -66,7 +66,7 @@ class Town(SmallNet):
 
     def began_at(self, number: int = NEWCOMER) -> int:
         """The height that the newcomer began with."""
-        return self.engines[number].store.earliest["blocks"] - 1
+        return self.engines[number].store.kept.earliest["blocks"] - 1
 
 
 class _Liar(SyncServer):

@@ -87,7 +87,7 @@ class StateMachine(RuleBasedStateMachine):
                 pass
 
         trio.run(until_complete)
-        assert self.store.oldest_state_height == self.oldest
+        assert self.store.kept.states.oldest == self.oldest
 
     @rule(data=st.data())
     def scan(self, data: st.DataObject) -> None:

@@ -192,7 +192,7 @@ async def test_pruning_beside_commits_waits_for_its_turn(store: Store, monkeypat
         nursery.start_soon(store.commit, decided)
         nursery.start_soon(store.prune, 5)
         nursery.start_soon(store.prune, 6)
-    assert (store.height, store.oldest_state_height) == (7, 6)
+    assert (store.height, store.kept.states.oldest) == (7, 6)
     assert store.state(6).get("coin", b"k") == b"5"
 
 

@@ -54,7 +54,7 @@ def _raws(height: int) -> list[bytes]:
 
 def _forget(store: Store, rows_max: int = 4_096, **below: int) -> None:
     """What lies under *below* is gone, in as many pieces as it takes."""
-    horizons = {**store.earliest, **below}
+    horizons = {**store.kept.earliest, **below}
     while not trio.run(lambda: store.forget(horizons, rows_max=rows_max)):
         pass
 
@@ -99,7 +99,7 @@ def test_what_is_kept_is_read_as_before(store: Store, folder: Path) -> None:
     store.close()
     store = Store.open(folder)
     assert seen() == before
-    assert store.earliest == {BLOCKS: 8, RESULTS: 8, EVENTS: 8, INDEX: 8, STATES: 0}
+    assert store.kept.earliest == {BLOCKS: 8, RESULTS: 8, EVENTS: 8, INDEX: 8, STATES: 0}
     store.close()
 
 
@@ -153,12 +153,12 @@ def test_a_small_piece_at_a_time_comes_to_the_same(store: Store, tmp_path: Path)
     _forget(store, blocks=6, results=7, events=8, index=9)
     _forget(other, rows_max=1, blocks=6, results=7, events=8, index=9)
     assert _rows(store) == _rows(other)
-    assert store.earliest == other.earliest
+    assert store.kept.earliest == other.kept.earliest
     other.close()
 
 
 def test_a_piece_that_was_cut_off_is_finished_after_a_restart(store: Store, folder: Path) -> None:
-    horizons = {**store.earliest, BLOCKS: 9, RESULTS: 9, EVENTS: 9, INDEX: 9}
+    horizons = {**store.kept.earliest, BLOCKS: 9, RESULTS: 9, EVENTS: 9, INDEX: 9}
     assert not trio.run(lambda: store.forget(horizons, rows_max=1))
     with pytest.raises(HeightGone):
         store.block(8)
@@ -176,9 +176,9 @@ async def test_forgetting_waits_its_turn_and_lets_others_have_theirs(folder: Pat
     for number in range(5):
         await store.commit(decide(store, {"coin": {b"k": b"%d" % number}}, transactions=[transaction(number)]))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(store.forget, {**store.earliest, **dict.fromkeys((BLOCKS, RESULTS, EVENTS, INDEX), 4)})
+        nursery.start_soon(store.forget, {**store.kept.earliest, **dict.fromkeys((BLOCKS, RESULTS, EVENTS, INDEX), 4)})
         nursery.start_soon(store.commit, decide(store, {"coin": {b"k": b"last"}}))
-    assert (store.height, store.earliest[BLOCKS]) == (6, 4)
+    assert (store.height, store.kept.earliest[BLOCKS]) == (6, 4)
     assert _rows(store)["blocks"] == 3
     store.close()
 
@@ -203,6 +203,6 @@ def test_a_file_stops_growing_once_as_much_is_forgotten_as_is_written(folder: Pa
 
 def test_the_latest_height_is_never_forgotten(store: Store) -> None:
     _forget(store, **{part: 10**6 for part in PARTS if part != STATES})
-    assert store.earliest[BLOCKS] == HEIGHTS
+    assert store.kept.earliest[BLOCKS] == HEIGHTS
     assert store.block(HEIGHTS)
     assert store.commit_of(HEIGHTS)
