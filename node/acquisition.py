@@ -116,7 +116,7 @@ class Acquisition:
         attempt = 0
         while True:
             wanted = [candidate.block.transaction_ids[index] for index in candidate.missing]
-            held = await self._mempool.find_bodies(wanted)
+            held = await self._mempool.bodies.find(wanted)
             candidate.fill([transaction for transaction in held if transaction is not None])
             if candidate.refused is not None:
                 raise candidate.refused

@@ -299,7 +299,7 @@ class BlockSync:
             if contents_belong(answer.block) and answer.commit.height == answer.block.header.height:
                 verify_commit(self._chain_id, validators, answer.commit, answer.block.id)
                 _require_bodies(answer)
-                await self._mempool.admit_bodies(answer.transactions)
+                await self._mempool.bodies.admit(answer.transactions)
         except (BadMessage, InvalidBlock, Inadmissible) as lie:
             log.debug("sync_ahead_refused", height=answer.block.header.height, why=str(lie))
 
@@ -324,7 +324,7 @@ class BlockSync:
             bodies_bytes = sum(len(raw) for raw in answer.transactions)
             check_block(block, bodies_bytes, height.parent, self._store.state())
             if not candidate.complete:
-                candidate.fill(await self._mempool.admit_bodies(answer.transactions))
+                candidate.fill(await self._mempool.bodies.admit(answer.transactions))
         except (InvalidBlock, Inadmissible, BadMessage) as invalid:
             # The commit is real: it is not the peer that is wrong.
             raise refused_decision(height.number, block.id, invalid) from invalid

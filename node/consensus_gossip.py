@@ -354,7 +354,7 @@ class ConsensusGossip:
             raise BadMessage("bodies that are not of the block", "bad_message.bodies")
         wanted = [raw for id_, raw in sorted(ids.items()) if id_ in missing]
         try:
-            candidate.fill(await self._mempool.admit_bodies(wanted))
+            candidate.fill(await self._mempool.bodies.admit(wanted))
         except (BadMessage, Inadmissible) as bad:
             # The block's own ids commit to these bytes: it is the block that is bad, not who sent its bodies.
             candidate.refuse(InvalidBlock("block.inadmissible", str(bad)))

@@ -13,8 +13,8 @@ from consensus.chain import ChainState
 from consensus.codec import BadMessage
 from consensus.signing import sha256
 from consensus.transaction import Transaction
-from node.mempool_bodies import VerifiedBodies
-from node.mempool_gate import Gate, signatures_hold
+from node.mempool_bodies import BlockBodies, VerifiedBodies
+from node.mempool_gate import SLICE_TRANSACTIONS, Gate, signatures_hold
 from node.mempool_memory import ArrivalLog, Counters, Recent, Refusals
 from node.mempool_outcome import Outcome, Screened, waits
 from node.mempool_room import Entry, MempoolLimits, NoRoom, WaitingRoom
@@ -28,18 +28,11 @@ Id: TypeAlias = bytes
 Raw: TypeAlias = bytes
 """The complete bytes of a transaction."""
 
-SLICE_TRANSACTIONS = 64
-"""Screened between two yields to the loop: about 3 ms. A count, not a clock: simulations must repeat."""
 PARKED_RECHECKS_MAX = 256
 COMMITTED_REMEMBERED_MAX = 50_000
 REFUSALS_REMEMBERED_MAX = 10_000
 VERIFIED_BODIES_BYTES_MAX = 32 * 2**20
 ARRIVALS_REMEMBERED_MAX = 40_000
-ANONYMOUS_PER_SECOND, ANONYMOUS_BURST = 20.0, 20
-"""Transactions without a sender that are checked: a ring signature among a hundred takes about 10 ms, so a fifth of a
-core at most, and a tenth of what the blocks of a busy town could hold."""
-ANONYMOUS_WAITING_MAX = 16
-"""Of one peer, and of our clients together."""
 
 
 class Mempool:
@@ -56,10 +49,10 @@ class Mempool:
         self._screening: dict[Id, Screened] = {}
         self._committed: Recent[bool] = Recent(COMMITTED_REMEMBERED_MAX)
         self._refusals = Refusals(REFUSALS_REMEMBERED_MAX)
-        self._anonymous = Turns(
-            per_second=ANONYMOUS_PER_SECOND, burst=ANONYMOUS_BURST, waiting_max=ANONYMOUS_WAITING_MAX
-        )
-        self._bodies = VerifiedBodies(verifier, VERIFIED_BODIES_BYTES_MAX)
+        self._anonymous = Turns()
+        self._verified = VerifiedBodies(verifier, VERIFIED_BODIES_BYTES_MAX)
+        self.bodies = BlockBodies(self._verified, self._gate, self._room, self._screening)
+        """What blocks hold, whether it waits here or not."""
         self._strangers_committed = False
         """Whether a block held transactions whose senders we don't know: queues may wait for a nonce that was used."""
         self._changed = trio.lowlevel.ParkingLot()
@@ -147,7 +140,7 @@ class Mempool:
             self._committed.put(identity, True)
             self._refusals.forgive(identity)
             entry = self._room.entries.get(identity)
-            body = self._bodies.pop(identity)
+            body = self._verified.pop(identity)
             if entry is not None:
                 self._advance(entry.sender, entry.transaction.body.nonce + 1, identity)
             elif body is not None and body.body.sender is not None:
@@ -225,48 +218,6 @@ class Mempool:
             outcomes[index] = await self._submit_anonymous(transaction, source)
         return [outcomes[index] for index in range(len(raws))]
 
-    async def admit_bodies(self, raws: Sequence[Raw]) -> list[Transaction]:
-        """The transactions of *raws*, bodies of a block, with signatures verified (those in the pool were before).
-
-        Whether they can stand in the block is for its execution to find. Raises BadMessage or Inadmissible, which name
-        the transaction.
-        """
-        await trio.lowlevel.checkpoint()
-        transactions: list[Transaction] = []
-        fresh: list[Transaction] = []
-        for index, raw in enumerate(raws):
-            identity = sha256(raw)
-            transaction = self._verified(identity)
-            if transaction is None:
-                screened = self._screening.get(identity)
-                transaction = screened.transaction if screened else self._gate.decode_body(raw, identity)
-                fresh.append(transaction)
-            transactions.append(transaction)
-            if index % SLICE_TRANSACTIONS == SLICE_TRANSACTIONS - 1:
-                await trio.lowlevel.checkpoint()
-        for transaction, holds in zip(fresh, await self._bodies.verify(fresh), strict=True):
-            if not holds:
-                text = f"transaction {transaction.id.hex()}: a signature does not hold"
-                raise Inadmissible("tx.bad_signature", text)
-        return transactions
-
-    async def find_bodies(self, ids: Sequence[Id]) -> list[Transaction | None]:
-        """The transactions with these *ids* as far as this node has them, with verified signatures.
-
-        From the pool, from bodies kept of other blocks, and from what is being verified, which is then done at once.
-        """
-        await trio.lowlevel.checkpoint()
-        found = {identity: self._verified(identity) for identity in ids}
-        waiting = [self._screening[i].transaction for i in found if found[i] is None and i in self._screening]
-        for transaction, holds in zip(waiting, await self._bodies.verify(waiting), strict=True):
-            found[transaction.id] = transaction if holds else None
-        return [found[identity] for identity in ids]
-
-    def _verified(self, identity: Id) -> Transaction | None:
-        """The transaction with this id, if its signatures were verified here before."""
-        entry = self._room.entries.get(identity)
-        return entry.transaction if entry else self._bodies.get(identity)
-
     def _read(self, raw: Raw) -> Outcome | Screened | Transaction:
         """What *raw* is, if it is new and of this chain; else what is known of it."""
         bytes_max = self._gate.chain.params.transaction_bytes_max
@@ -277,7 +228,7 @@ class Mempool:
         if known is not None:
             return known
         try:
-            return self._bodies.get(identity) or self._gate.decode(raw, identity)
+            return self._verified.get(identity) or self._gate.decode(raw, identity)
         except BadMessage as error:
             return self._refuse(None, error.code, str(error))
         except Inadmissible as error:
@@ -325,7 +276,7 @@ class Mempool:
     async def _verify_and_insert(self, batch: list[Screened], source: Id | None) -> None:
         if not batch:
             return
-        fresh = [screened.transaction for screened in batch if self._bodies.get(screened.transaction.id) is None]
+        fresh = [screened.transaction for screened in batch if self._verified.get(screened.transaction.id) is None]
         forged: set[Id] = set()
         if fresh:
             verdicts = await signatures_hold(self._verifier, fresh, urgent=False)

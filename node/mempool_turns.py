@@ -13,19 +13,21 @@ import trio
 
 from node.mempool_entries import NoRoom
 
+PER_SECOND, BURST = 20.0, 20.0
+"""Checked in the long run, and without a pause after a quiet time: a ring signature among a hundred takes about 10 ms,
+so a fifth of a core at most, and a tenth of what the blocks of a busy town could hold."""
+WAITING_MAX = 16
+"""Of one peer, and of our clients together; more are refused."""
+
 Source: TypeAlias = "bytes | None"
 """A peer's id; None: the clients of this node together."""
 
 
 class Turns:
-    """Gives out turns; at most `per_second` in the long run."""
+    """Gives out turns, at most `PER_SECOND` in the long run."""
 
-    def __init__(self, *, per_second: float, burst: int, waiting_max: int) -> None:
-        """*burst*: turns without a pause after a quiet time. *waiting_max*: of one source; more are refused."""
-        self._per_second = per_second
-        self._burst = float(burst)
-        self._waiting_max = waiting_max
-        self._left = self._burst
+    def __init__(self) -> None:
+        self._left = BURST
         self._left_at = -1.0
         self._waiting: OrderedDict[Source, deque[trio.Event]] = OrderedDict()
         """Sources in the order of their turns, none with an empty queue."""
@@ -40,7 +42,7 @@ class Turns:
     async def mine(self, source: Source) -> None:
         """Returns when it is *source*'s turn, which is then used. Raises NoRoom if too many of it wait already."""
         queue = self._waiting.get(source)
-        if queue is not None and len(queue) >= self._waiting_max:
+        if queue is not None and len(queue) >= WAITING_MAX:
             raise NoRoom("tx.anonymous_busy", "too many transactions without a sender wait to be checked; try again")
         turn = trio.Event()
         self._waiting.setdefault(source, deque()).append(turn)
@@ -61,9 +63,9 @@ class Turns:
         """When there is a turn to give, on trio's clock; what has gathered since the last one counts from now on."""
         now = trio.current_time()
         if self._left_at >= 0:
-            self._left = min(self._burst, self._left + (now - self._left_at) * self._per_second)
+            self._left = min(BURST, self._left + (now - self._left_at) * PER_SECOND)
         self._left_at = now
-        return now + max(0.0, (1 - self._left) / self._per_second)
+        return now + max(0.0, (1 - self._left) / PER_SECOND)
 
     def _give(self) -> None:
         """The next source has the turn; it goes to the end of the line if it has more."""

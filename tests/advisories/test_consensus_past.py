@@ -120,7 +120,7 @@ async def test_xian_there_is_a_result_for_each_transaction_also_for_one_that_fai
     one = Bench(tmp_path, own=None)
     parent = one.driver.height.parent
     raws = [transaction(0, key=0), transaction(1, key=1, value=13), transaction(2, key=2)]
-    transactions = await one.mempool.admit_bodies(raws)
+    transactions = await one.mempool.bodies.admit(raws)
     executed = await one.executor.propose(
         parent,
         time_ms=parent.time_ms + 1_000,

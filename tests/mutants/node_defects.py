@@ -126,7 +126,7 @@ MEMPOOL = (
     ),
     Defect(
         "bodies of a block go unverified",
-        "node/mempool.py",
+        "node/mempool_bodies.py",
         "            if not holds:\n                text",
         "            if False:\n                text",
         POOL,

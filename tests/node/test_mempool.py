@@ -16,7 +16,8 @@ from consensus.codec import BadMessage, encode
 from consensus.params import DAY_MS, TINY
 from consensus.signing import public_key
 from consensus.transaction import NONCE_AHEAD_MAX, Body, Message, Transaction
-from node.mempool import ANONYMOUS_BURST, ANONYMOUS_PER_SECOND, ANONYMOUS_WAITING_MAX, Mempool, MempoolLimits
+from node.mempool import Mempool, MempoolLimits
+from node.mempool_turns import BURST, PER_SECOND, WAITING_MAX
 from node.verifier import InlineVerifier, Item
 from tests.node.fake_town import (
     CHAIN_ID,
@@ -281,7 +282,7 @@ async def test_a_gap_that_others_filled_unseen_is_noticed() -> None:
 async def test_a_used_nonce_leaves_with_a_reason() -> None:
     pool, mine, other = Pool(), signed(1, 0), signed(1, 0, fee=99)
     await pool.take(mine)
-    await pool.admit_bodies([other.raw])
+    await pool.bodies.admit([other.raw])
     pool.next_state(Balances(nonces={account(1): 1}), other)
     assert pool.count == 0
     assert pool.why(mine.id).code == "tx.nonce_used"
@@ -507,7 +508,7 @@ class TestAnonymous:
             async with trio.open_nursery() as nursery:
                 for start in range(0, 500, 50):
                     nursery.start_soon(bring, start)
-        assert self.checks(pool) <= ANONYMOUS_BURST + 5 * ANONYMOUS_PER_SECOND + 1
+        assert self.checks(pool) <= BURST + 5 * PER_SECOND + 1
 
     async def test_they_hold_up_neither_others_nor_those_of_another_peer(
         self, autojump_clock: trio.testing.MockClock
@@ -517,12 +518,12 @@ class TestAnonymous:
             for number in range(200):
                 nursery.start_soon(partial(pool.submit, [anonymous(f"crowd-{number}").raw], source=PEER))
             await trio.testing.wait_all_tasks_blocked(0.001)
-            assert pool._anonymous.waiting <= ANONYMOUS_WAITING_MAX
+            assert pool._anonymous.waiting <= WAITING_MAX
             began = trio.current_time()
             assert await pool.take(signed(1, 0), source=PEER) == [""]
             assert trio.current_time() == began, "what has a sender waits for nothing"
             assert await pool.take(anonymous("one-of-another"), source=bytes([9]) * 32) == [""]
-            assert trio.current_time() - began < 3 / ANONYMOUS_PER_SECOND
+            assert trio.current_time() - began < 3 / PER_SECOND
         assert pool.counters.refused["tx.anonymous_busy"] > 100
 
     async def test_one_that_came_from_elsewhere_meanwhile_is_checked_once(
@@ -544,7 +545,7 @@ class TestAnonymous:
         self, autojump_clock: trio.testing.MockClock
     ) -> None:
         pool = Pool()
-        await pool.take(*[anonymous(f"first-{number}") for number in range(ANONYMOUS_WAITING_MAX)])
+        await pool.take(*[anonymous(f"first-{number}") for number in range(WAITING_MAX)])
         with trio.move_on_after(0.01):
             await pool.take(*[anonymous(f"gone-{number}") for number in range(100)], source=PEER)
         assert await pool.take(anonymous("last")) == [""]
@@ -619,10 +620,10 @@ class TestBodies:
         pool = Pool()
         known, fresh = signed(1, 0), signed(2, 0)
         await pool.take(known)
-        bodies = await pool.admit_bodies([known.raw, fresh.raw])
+        bodies = await pool.bodies.admit([known.raw, fresh.raw])
         assert [body.id for body in bodies] == [known.id, fresh.id]
         assert bodies[0] is pool.get(known.id)
-        assert await pool.admit_bodies([fresh.raw]) == [bodies[1]]
+        assert await pool.bodies.admit([fresh.raw]) == [bodies[1]]
         assert pool.verifier.batches == [1, 1]
         assert pool.count == 1, "a body does not enter the pool"
 
@@ -632,12 +633,12 @@ class TestBodies:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pool.take, signed(1, 0))
             await trio.testing.wait_all_tasks_blocked()
-            assert len(await pool.admit_bodies([signed(2, 0).raw])) == 1
+            assert len(await pool.bodies.admit([signed(2, 0).raw])) == 1
             nursery.cancel_scope.cancel()
 
     async def test_a_body_that_comes_again_by_gossip_is_not_verified_again(self) -> None:
         pool, body = Pool(), signed(2, 0)
-        await pool.admit_bodies([body.raw])
+        await pool.bodies.admit([body.raw])
         assert await pool.take(body, signed(3, 0)) == ["", ""]
         assert pool.verifier.batches == [1, 1]
         assert pool.count == 2
@@ -645,16 +646,16 @@ class TestBodies:
     async def test_bodies_are_found_wherever_this_node_has_them(self) -> None:
         pool, kept, waiting, unknown = Pool(), signed(1, 0), signed(2, 0), signed(3, 0)
         pending, lie = signed(4, 0), with_bad_signature(signed(5, 0))
-        await pool.admit_bodies([kept.raw])
+        await pool.bodies.admit([kept.raw])
         await pool.take(waiting)
         pool.verifier.gate = trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pool.take, pending, lie)
             await trio.testing.wait_all_tasks_blocked()
-            found = await pool.find_bodies([item.id for item in (lie, kept, waiting, unknown, pending)])
+            found = await pool.bodies.find([item.id for item in (lie, kept, waiting, unknown, pending)])
             assert [item and item.id for item in found] == [None, kept.id, waiting.id, None, pending.id]
             assert pool.count == 1
-            assert [item.id for item in await pool.admit_bodies([pending.raw])] == [pending.id]
+            assert [item.id for item in await pool.bodies.admit([pending.raw])] == [pending.id]
             pool.verifier.gate.set()
         assert pool.verifier.batches == [1, 1, 2, 2], "what a block needs at once is not asked a third time"
         assert pool.count == 2
@@ -662,7 +663,7 @@ class TestBodies:
     async def test_a_body_that_the_pool_would_refuse_is_still_a_body(self) -> None:
         pool = Pool(MempoolLimits(transactions_max=1))
         await pool.take(signed(1, 0))
-        assert len(await pool.admit_bodies([signed(2, 30, fee=0, valid_until_ms=5).raw])) == 1
+        assert len(await pool.bodies.admit([signed(2, 30, fee=0, valid_until_ms=5).raw])) == 1
 
     @pytest.mark.parametrize(
         ("transaction", "code"),
@@ -673,12 +674,12 @@ class TestBodies:
     )
     async def test_an_inadmissible_body_is_named(self, transaction: Transaction, code: str) -> None:
         with pytest.raises(Inadmissible, match=transaction.id.hex()) as caught:
-            await Pool().admit_bodies([signed(2, 0).raw, transaction.raw])
+            await Pool().bodies.admit([signed(2, 0).raw, transaction.raw])
         assert caught.value.code == code
 
     async def test_a_malformed_body_is_named(self) -> None:
         with pytest.raises(BadMessage, match="e3b0c442"):
-            await Pool().admit_bodies([b""])
+            await Pool().bodies.admit([b""])
 
 
 def test_the_codes_of_refusals_never_change() -> None:
