@@ -13,7 +13,7 @@ from consensus.transaction import Transaction
 from consensus.validators import ValidatorSet
 from consensus.vote import Vote, VoteKind, vote_sign_bytes
 from node.execution import Executor
-from node.store import DecidedBlock, Store
+from node.store import Store
 
 
 class Refused(Exception):
@@ -48,18 +48,8 @@ class Grower:
         )
         if refused:
             raise Refused(refused[0])
-        await self._store.commit(
-            DecidedBlock(
-                block=executed.block,
-                transactions=tuple(transaction.raw for transaction in executed.transactions),
-                commit=self._commit(parent.chain_id, parent.validators, parent.height + 1, executed.id),
-                results=executed.results,
-                changes=executed.changes,
-                plan=executed.plan,
-                chain_state=executed.chain_state,
-                senders=tuple(transaction.body.sender for transaction in executed.transactions),
-            )
-        )
+        commit = self._commit(parent.chain_id, parent.validators, parent.height + 1, executed.id)
+        await self._store.commit(executed.decided_by(commit))
 
     def _commit(self, chain_id: str, validators: ValidatorSet, height: int, block_id: bytes) -> Commit:
         message = vote_sign_bytes(chain_id, VoteKind.PRECOMMIT, height, 0, block_id)

@@ -6,7 +6,6 @@ leaves. One task (`run`) owns the machine; timers, building and executing run be
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -44,6 +43,7 @@ from consensus.inputs import (
 )
 from consensus.vote import Proposal, Vote, VoteKind
 from node.acquisition import Acquisition, Supplier
+from node.consensus_inbox import Inbox
 from node.consensus_log import LoggedBlock, block_here, to_record
 from node.consensus_replay import replay
 from node.evidence_pool import EvidencePool
@@ -54,7 +54,7 @@ from node.last_commit import LastCommit
 from node.mempool import Mempool
 from node.occasion import occasion
 from node.stopped import NodeStopped, refused_decision
-from node.store import DecidedBlock, Store
+from node.store import Store
 from node.trust_root import TrustRoot
 from node.voice import Voice
 from node.wal import Wal
@@ -117,11 +117,7 @@ class ConsensusDriver:
         # Below the blocks that are kept it was compared when that height was decided, or when its snapshot was fetched.
         if trust_root is not None and trust_root.height > 0 and store.kept.has_header(trust_root.height):
             trust_root.require(trust_root.height, store.header(trust_root.height).id)
-        self._own: deque[Input] = deque()
-        """Our own messages on their way back: never behind what peers send."""
-        self._inbox: deque[Input] = deque()
-        self._coming: set[tuple[VoteKind, int, bytes, bytes | None]] = set()
-        """Votes in the inbox, as `_vote_key` gives them."""
+        self._inbox = Inbox()
         self._lot = trio.lowlevel.ParkingLot()
         self._decided: Decide | None = None
         self._synced: Synced | None = None
@@ -146,16 +142,15 @@ class ConsensusDriver:
 
     def feed(self, input_: Input) -> None:
         """*input_* will be handled, in order, if its height is still in progress then."""
-        self._inbox.append(input_)
+        self._inbox.put(input_)
         self._lot.unpark_all()
 
     def wants_vote(self, vote: Vote) -> bool:
         """Whether *vote*, a member's and of this height, would count and is not on its way to the machine yet."""
-        return _vote_key(vote) not in self._coming and self.height.machine.tally.wants(vote)
+        return not self._inbox.holds(vote) and self.height.machine.tally.wants(vote)
 
     def vote_arrived(self, vote: Vote) -> None:
         """A verified vote that `wants_vote` approved is on its way to the machine."""
-        self._coming.add(_vote_key(vote))
         self.feed(VoteReceived(vote))
 
     def proposal_arrived(self, proposal: Proposal, block: Block) -> None:
@@ -237,13 +232,9 @@ class ConsensusDriver:
     def _drain(self) -> None:
         """All that has arrived is handled; then the log is durable, then we speak."""
         height = self.height
-        while (self._own or self._inbox) and self._decided is None:
-            if self._own:
-                input_ = self._own.popleft()
-            else:
-                input_ = self._inbox.popleft()
-                if isinstance(input_, VoteReceived):
-                    self._coming.discard(_vote_key(input_.vote))
+        while self._decided is None and (taken := self._inbox.take()) is not None:
+            input_, is_own = taken
+            if not is_own:
                 self._log(height, input_)
             self._handle(height.machine.handle(input_))
         for message in self.voice.take_unspoken():
@@ -280,11 +271,11 @@ class ConsensusDriver:
             case SignProposal():
                 proposal = self.voice.proposal(height, effect)
                 if proposal is not None:
-                    self._own.append(height.own_proposal(proposal))
+                    self._inbox.put_own(height.own_proposal(proposal))
             case SignVote():
                 vote = self.voice.vote(height, effect)
                 if vote is not None:
-                    self._own.append(VoteReceived(vote))
+                    self._inbox.put_own(VoteReceived(vote))
             case EnteredRound():
                 if effect.round > 0:
                     log.info("round_entered", height=effect.height, round=effect.round)
@@ -378,18 +369,7 @@ class ConsensusDriver:
         number = self.height.number
         if self._trust_root is not None:
             self._trust_root.require(number, executed.id)
-        await self._store.commit(
-            DecidedBlock(
-                block=executed.block,
-                transactions=tuple(transaction.raw for transaction in executed.transactions),
-                commit=commit,
-                results=executed.results,
-                changes=executed.changes,
-                plan=executed.plan,
-                chain_state=executed.chain_state,
-                senders=tuple(transaction.body.sender for transaction in executed.transactions),
-            )
-        )
+        await self._store.commit(executed.decided_by(commit))
         parent = self.height.parent
         self.voice.decided(parent.validators, executed.block.header, commit, parent.params.precision_ms)
         self._wal.reset(number)
@@ -401,15 +381,7 @@ class ConsensusDriver:
         self.height = self._next_height()
         self.last_commit = LastCommit(self.height.parent.last_validators, commit)
         # What is still in the inbox is too late for the machine, but not for the commit that we propose next.
-        for input_ in self._inbox:
-            if isinstance(input_, VoteReceived) and self.last_commit.lacks(input_.vote):
-                self.last_commit.add(input_.vote)
-        self._own.clear()
-        self._inbox.clear()
-        self._coming.clear()
+        for vote in self._inbox.clear():
+            if self.last_commit.lacks(vote):
+                self.last_commit.add(vote)
         self._heights.reached(number)
-
-
-def _vote_key(vote: Vote) -> tuple[VoteKind, int, bytes, bytes | None]:
-    """What a vote says, without its signature, of which a liar can make many."""
-    return vote.kind, vote.round, vote.validator, vote.block_id

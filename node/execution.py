@@ -15,7 +15,7 @@ from consensus.codec import Wire, encode
 from consensus.leaf import LEAF
 from consensus.params import COMMIT_ENTRY_BYTES, Params
 from consensus.transaction import Transaction
-from node.store import Store, TreePlan
+from node.store import DecidedBlock, Store, TreePlan
 
 log = structlog.get_logger("execution")
 
@@ -53,6 +53,19 @@ class Executed:
     def id(self) -> bytes:
         """The block id."""
         return self.block.id
+
+    def decided_by(self, commit: Commit) -> DecidedBlock:
+        """All that is to be written, once *commit* decides it."""
+        return DecidedBlock(
+            block=self.block,
+            transactions=tuple(transaction.raw for transaction in self.transactions),
+            commit=commit,
+            results=self.results,
+            changes=self.changes,
+            plan=self.plan,
+            chain_state=self.chain_state,
+            senders=tuple(transaction.body.sender for transaction in self.transactions),
+        )
 
 
 class Executor:

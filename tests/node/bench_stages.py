@@ -30,7 +30,7 @@ from node.execution import Executor
 from node.genesis import GenesisFile
 from node.mempool import Mempool, MempoolLimits
 from node.node import GC_THRESHOLDS
-from node.store import DecidedBlock, Store
+from node.store import Store
 from node.verifier import Item
 
 TRANSFERS = 8_000
@@ -126,16 +126,7 @@ async def _decide(clock: _Clock, executor: Executor, store: Store, pool: Mempool
     assert len(executed.transactions) == count, "blocks are full"
     with clock.stage("check", count):
         await executor.check(parent, executed.block, executed.transactions)
-    decided = DecidedBlock(
-        block=executed.block,
-        transactions=tuple(transaction.raw for transaction in executed.transactions),
-        commit=_commit(parent, parent.height + 1, executed.id),
-        results=executed.results,
-        changes=executed.changes,
-        plan=executed.plan,
-        chain_state=executed.chain_state,
-        senders=tuple(transaction.body.sender for transaction in executed.transactions),
-    )
+    decided = executed.decided_by(_commit(parent, parent.height + 1, executed.id))
     with clock.stage("commit", count):
         await store.commit(decided)
     with clock.stage("pool", count):
