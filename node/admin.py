@@ -159,7 +159,7 @@ class Admin:
         seconds = arguments.get("seconds")
         if type(seconds) is not int or not 1 <= seconds <= BAN_SECONDS_MAX:
             raise AdminRefused(f"a ban lasts 1…{BAN_SECONDS_MAX} seconds")
-        if network.is_welcome(node_id):
+        if network.named.is_welcome(node_id):
             raise AdminRefused("config.toml names this node as persistent or unconditional; take it out there first")
         network.ban(node_id, seconds)
         _log.info("peer_banned_by_operator", peer=node_id, seconds=seconds)
@@ -213,7 +213,7 @@ class Admin:
         others = [
             str(peer.address)
             for peer in network.peers.values()
-            if peer.outbound and peer.address and not network.is_private(peer.id)
+            if peer.outbound and peer.address and peer.id not in network.named.private
         ]
         return tuple(dict.fromkeys([str(own), *others]))[:PEERS_MAX]
 

@@ -52,6 +52,7 @@ from p2p.address_book import AddressBook, BadBook
 from p2p.channel import Channel
 from p2p.handshake import Hello
 from p2p.limits import Limits
+from p2p.named import NamedPeers
 from p2p.network import Network, Service
 from p2p.peer import Peer
 from p2p.transport import TcpTransport, Transport
@@ -239,10 +240,12 @@ class Engine:
                 per_host_max=p2p.peers_per_host_max,
                 exempt_loopback=p2p.exempt_loopback,
             ),
-            persistent_peers=[PeerAddress.parse(text) for text in p2p.persistent_peers],
-            private_peers=[bytes.fromhex(text) for text in p2p.private_peers],
-            unconditional_peers=[bytes.fromhex(text) for text in p2p.unconditional_peers],
-            seeds=[PeerAddress.parse(text) for text in p2p.seeds],
+            named=NamedPeers(
+                persistent=map(PeerAddress.parse, p2p.persistent_peers),
+                unconditional=map(bytes.fromhex, p2p.unconditional_peers),
+                private=map(bytes.fromhex, p2p.private_peers),
+                seeds=map(PeerAddress.parse, p2p.seeds),
+            ),
             save_scores=lambda data: write_atomically(scores_file, data, disk=around.disk),
             saved_scores=around.disk.read(scores_file) if around.disk.exists(scores_file) else b"",
             listen_addr=Endpoint.parse(p2p.listen),

@@ -22,6 +22,7 @@ from node.sync_messages import (
 from p2p.address import PeerAddress
 from p2p.address_book import AddressBook
 from p2p.handshake import Hello
+from p2p.named import NamedPeers
 from p2p.network import Network
 from p2p.peer import Peer
 from p2p.transport import TcpTransport, Transport
@@ -120,7 +121,7 @@ class _Asking:
             services={"sync": ask},
             transport=self._transport or TcpTransport(),
             book=AddressBook(dice=random.SystemRandom()),
-            persistent_peers=[PeerAddress.parse(peer) for peer in self._peers],
+            named=NamedPeers(persistent=map(PeerAddress.parse, self._peers)),
         )
         with trio.move_on_after(timeout_s):
             async with trio.open_nursery() as nursery:

@@ -18,6 +18,7 @@ from p2p.address import PeerAddress
 from p2p.address_book import AddressBook
 from p2p.handshake import Hello
 from p2p.limits import Limits
+from p2p.named import NamedPeers
 from p2p.network import Network
 
 log = structlog.get_logger("snapshot")
@@ -71,7 +72,7 @@ def _network(own: Belongings, around: Surroundings, sources: Sources) -> Network
         transport=around.transport,
         book=book,
         limits=Limits(outbound_max=p2p.outbound_peers_max if p2p.exchange else 0),
-        persistent_peers=[PeerAddress.parse(text) for text in p2p.persistent_peers],
+        named=NamedPeers(persistent=map(PeerAddress.parse, p2p.persistent_peers)),
         clock=around.now_ms,
         dice=around.dice,
     )

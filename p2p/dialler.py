@@ -7,7 +7,7 @@ allows. Where it knows nobody, a seed is asked. Now and then an address is diall
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -15,6 +15,7 @@ from p2p.address import PeerAddress, network_group
 from p2p.address_book import AddressBook
 from p2p.control import AskAddresses
 from p2p.limits import Limits
+from p2p.named import NamedPeers
 from p2p.roster import Roster
 
 PAUSE_SECONDS_MIN = 0.1
@@ -30,7 +31,7 @@ class Dialler:
         *,
         meet: Callable[[PeerAddress], Awaitable[str]],
         dial_back: Callable[[PeerAddress], Awaitable[bool]],
-        seeds: Sequence[PeerAddress],
+        named: NamedPeers,
         roster: Roster,
         book: AddressBook,
         limits: Limits,
@@ -44,8 +45,9 @@ class Dialler:
         """
         self._meet = meet
         self._dial_back = dial_back
-        self._seeds = list(seeds)
-        self._seed_ids = frozenset(seed.node_id for seed in seeds)
+        self._named = named
+        self._seeds = list(named.seeds)
+        """In the order in which they will be asked."""
         self._seed_pause = limits.seed_pause_seconds
         self._seed_due = 0.0
         self._roster = roster
@@ -62,11 +64,12 @@ class Dialler:
         """Something changed (an address, a peer that left): look again."""
         self._news.unpark_all()
 
-    async def run(self, persistent: Sequence[PeerAddress]) -> None:
-        """Dials until cancelled."""
+    async def run(self, own_id: bytes) -> None:
+        """Dials until cancelled, but never the node *own_id*."""
         async with trio.open_nursery() as nursery:
-            for wanted in persistent:
-                nursery.start_soon(self._keep, wanted)
+            for wanted in self._named.persistent:
+                if wanted.node_id != own_id:
+                    nursery.start_soon(self._keep, wanted)
             if self._limits.outbound_max:
                 nursery.start_soon(self._feel)
             while True:
@@ -134,14 +137,14 @@ class Dialler:
         return self._limits.outbound_max - len(there | self._meeting.keys())
 
     def _counts(self, node_id: bytes, *, outbound: bool) -> bool:
-        return outbound and not self._roster.is_persistent(node_id)
+        return outbound and not self._named.is_persistent(node_id)
 
     def _skip(self, node_id: bytes) -> bool:
         return (
             node_id in self._roster.view
             or node_id in self._meeting
-            or self._roster.is_persistent(node_id)
-            or node_id in self._seed_ids
+            or self._named.is_persistent(node_id)
+            or node_id in self._named.seed_ids
             or self._unwelcome(node_id)
         )
 

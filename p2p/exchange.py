@@ -18,6 +18,7 @@ from p2p.address import PeerAddress, reach
 from p2p.address_book import AddressBook
 from p2p.control import ADDRESSES_MAX, Addresses, AskAddresses, ControlMessage
 from p2p.limits import Limits
+from p2p.named import NamedPeers
 from p2p.peer import Peer
 
 ADDRESSES_BURST = 2 * ADDRESSES_MAX
@@ -48,21 +49,19 @@ class Exchange:
         *,
         book: AddressBook,
         limits: Limits,
-        private: frozenset[bytes],
-        seeds: frozenset[bytes],
+        named: NamedPeers,
         peers: Mapping[bytes, Peer],
         wall_ms: Callable[[], int],
         dial_back: Callable[[PeerAddress], Awaitable[bool]],
         on_news: Callable[[], None],
     ) -> None:
-        """*private*, *seeds*: node ids. *dial_back*: whether a dial to the address meets the right node.
+        """*dial_back*: whether a dial to the address meets the right node.
 
         *on_news*: called when the book has grown.
         """
         self._book = book
         self._limits = limits
-        self._private = private
-        self._seeds = seeds
+        self._named = named
         self._peers = peers
         self._wall_ms = wall_ms
         self._dial_back = dial_back
@@ -87,7 +86,7 @@ class Exchange:
             dealings.allowance_at = now
             if dealings.allowance >= 0:
                 self._learn(peer, message.addresses)
-                if peer.outbound and peer.id in self._seeds:
+                if peer.outbound and peer.id in self._named.seed_ids:
                     peer.disconnect("addresses_taken")
             else:
                 dealings.allowance = 0
@@ -103,7 +102,7 @@ class Exchange:
         Runs as its service.
         """
         peer.say(AskAddresses())
-        if peer.outbound and peer.id in self._seeds:
+        if peer.outbound and peer.id in self._named.seed_ids:
             await trio.sleep(self._limits.seed_timeout_seconds)
             if len(self._book):  # else it is all that there is
                 peer.disconnect("seed_silent")
@@ -122,14 +121,14 @@ class Exchange:
             peer.log.info("peer_not_reachable", address=str(address))
             return
         self._book.reached(address, self._wall_ms())
-        if peer.id in self._private:
+        if peer.id in self._named.private:
             return
         for other in self._peers.values():
             if other is not peer:
                 other.say(Addresses((address,)))
 
     def _answer(self, peer: Peer) -> None:
-        hidden = self._private | {peer.id}
+        hidden = self._named.private | {peer.id}
         addresses = self._book.to_share(ADDRESSES_MAX, skip=hidden.__contains__)
         if addresses:
             peer.say(Addresses(tuple(addresses)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -21,6 +22,7 @@ from p2p.facts import ban_facts, peer_facts
 from p2p.greeter import Greeter
 from p2p.handshake import Greeting, Hello, Session
 from p2p.limits import Limits
+from p2p.named import NOBODY, NamedPeers
 from p2p.peer import Peer
 from p2p.roster import Roster
 from p2p.scores import BadScores, Ban, Scores
@@ -47,10 +49,7 @@ class Network:
         transport: Transport,
         book: AddressBook,
         limits: Limits | None = None,
-        persistent_peers: Sequence[PeerAddress] = (),
-        private_peers: Sequence[bytes] = (),
-        unconditional_peers: Sequence[bytes] = (),
-        seeds: Sequence[PeerAddress] = (),
+        named: NamedPeers = NOBODY,
         save_scores: Callable[[bytes], None] | None = None,
         saved_scores: bytes = b"",
         listen_addr: Endpoint | None = None,
@@ -60,83 +59,65 @@ class Network:
     ) -> None:
         """Nothing happens before `run`. *seed*: the node key, 32 bytes.
 
-        *clock*: Unix milliseconds. *dice*: keys of handshakes, jitter, choices (default: the system's). *make_peer*:
-        what stands between the services and a connection; simulations bring a subclass.
-
-        *hello.listen_address* None: the bound address is told, if we listen. *private_peers*: node ids never passed
-        on; *unconditional_peers*: node ids that are let in beyond the bounds. *seeds* are asked for addresses while
-        nobody is known. *save_scores* writes a file atomically (None: nothing is kept), *saved_scores* is its content.
+        *hello.listen_address* None: the bound address is told, if we listen. *save_scores* writes a file atomically
+        (None: nothing is kept), *saved_scores* is its content. *clock*: Unix milliseconds. *dice*: keys of handshakes,
+        jitter, choices (default: the system's). *make_peer*: what stands between the services and a connection;
+        simulations bring a subclass.
         """
-        self._hello = hello
-        self._channels = tuple(channels)
-        self._services = dict(services)
-        self._transport = transport
-        self._limits = limits or Limits()
-        self._persistent = tuple(persistent_peers)
-        self._private = frozenset(private_peers)
-        self._seeds = tuple(seeds)
-        self._seed_ids = frozenset(seed.node_id for seed in seeds)
-        self._save_scores = save_scores
-        self._saved_scores = saved_scores
-        self._listen = listen_addr
-        self._clock = clock
-        self._dice = dice or random.SystemRandom()
-        self._make_peer = make_peer
+        limits = limits or Limits()
+        dice = dice or random.SystemRandom()
         self.node_id = public_key(seed)
         """32 bytes, our Ed25519 public key."""
+        self.named = named
         self.book = book
         book.own_id = self.node_id
-        self.scores = Scores(self._limits)
-        self._roster = Roster(
-            self.node_id,
-            self._limits,
-            persistent=[address.node_id for address in persistent_peers],
-            unconditional=unconditional_peers,
-            secret=self._dice.randbytes(32),
-        )
-        self.doorway = Doorway(self._limits)
+        self.bound_address: Endpoint | None = None
+        """Where we listen, once `run` has started; None if nowhere."""
+        self._hello = hello
+        self._transport = transport
+        self._listen = listen_addr
+        self._clock = clock
+
+        self.scores = Scores(limits)
+        self._save_scores, self._saved_scores = save_scores, saved_scores
+        self.doorway = Doorway(limits)
+        self._roster = Roster(self.node_id, limits, named, secret=dice.randbytes(32))
         self._greeter = Greeter(
             seed=seed,
             hello=hello,
             channels=channels,
             transport=transport,
-            limits=self._limits,
-            dice=self._dice,
+            limits=limits,
+            dice=dice,
             refusal=self._refusal,
             on_refused=self._on_refused,
         )
-        self._exchange = self._make_exchange()
-        self._services["exchange"] = self._exchange.serve
-        self._dialler = self._make_dialler()
-        self._past_wire = Traffic()
-        self._past_traffic: dict[str, Traffic] = {channel.name: Traffic() for channel in channels}
-        self.bound_address: Endpoint | None = None
-        """Where we listen, once `run` has started; None if nowhere."""
-
-    def _make_exchange(self) -> Exchange:
-        return Exchange(
-            book=self.book,
-            limits=self._limits,
-            private=self._private,
-            seeds=self._seed_ids,
-            peers=self._roster.view,
-            wall_ms=self._clock,
-            dial_back=self._greeter.is_there,
-            on_news=lambda: self._dialler.nudge(),
-        )
-
-    def _make_dialler(self) -> Dialler:
-        return Dialler(
+        self._dialler = Dialler(
             meet=self.meet,
             dial_back=self._greeter.is_there,
-            seeds=self._seeds,
+            named=named,
             roster=self._roster,
-            book=self.book,
-            limits=self._limits,
+            book=book,
+            limits=limits,
             unwelcome=self._is_banned,
-            wall_ms=self._clock,
-            dice=self._dice,
+            wall_ms=clock,
+            dice=dice,
         )
+        self._exchange = Exchange(
+            book=book,
+            limits=limits,
+            named=named,
+            peers=self._roster.view,
+            wall_ms=clock,
+            dial_back=self._greeter.is_there,
+            on_news=self._dialler.nudge,
+        )
+
+        # What every peer is made of and served by, and what those that left have sent and received.
+        self._make_peer = partial(make_peer, channels=tuple(channels), limits=limits, wall_ms=clock)
+        self._services = {**services, "exchange": self._exchange.serve}
+        self._past_wire = Traffic()
+        self._past_traffic: dict[str, Traffic] = {channel.name: Traffic() for channel in channels}
 
     # --- what others see
 
@@ -182,7 +163,7 @@ class Network:
     def net_info(self, *, private: bool = False) -> dict[str, Any]:
         """Facts for people, in JSON types. *private*: whether it is for the operator, who may see private peers too."""
         now = trio.current_time()
-        hidden = frozenset() if private else self._private
+        hidden = frozenset() if private else self.named.private
         return {
             "node_id": self.node_id.hex(),
             "moniker": self._hello.moniker,
@@ -192,7 +173,7 @@ class Network:
             "n_peers": len(self.peers),
             "persistent": [
                 {"address": str(a), "connected": a.node_id in self.peers}
-                for a in self._persistent
+                for a in self.named.persistent
                 if a.node_id not in hidden
             ],
             "peers": [peer_facts(peer, now, self.scores, hidden) for peer in self.peers.values()],
@@ -201,17 +182,9 @@ class Network:
 
     # --- for the operator
 
-    def is_welcome(self, node_id: bytes) -> bool:
-        """Whether the settings let this node in always, so that it can't be banned."""
-        return self._roster.is_welcome(node_id)
-
-    def is_private(self, node_id: bytes) -> bool:
-        """Whether the settings say that nobody may be told of this node."""
-        return node_id in self._private
-
     def ban(self, node_id: bytes, seconds: float) -> None:
         """The node is not let in for *seconds*, nor dialled; if it is connected it goes."""
-        assert not self.is_welcome(node_id), "the settings say otherwise"
+        assert not self.named.is_welcome(node_id), "the settings say otherwise"
         self.scores.ban(node_id, seconds, trio.current_time())
         self._store_scores()
         if node_id in self.peers:
@@ -246,7 +219,7 @@ class Network:
         async with trio.open_nursery() as nursery:
             if listener is not None:
                 nursery.start_soon(self._accept, listener)
-            nursery.start_soon(self._dialler.run, [peer for peer in self._persistent if peer.node_id != self.node_id])
+            nursery.start_soon(self._dialler.run, self.node_id)
             nursery.start_soon(self._keep_files)
             log.info("network_started", node_id=self.node_id.hex(), listen=str(self.bound_address))
             task_status.started(self.bound_address)
@@ -295,9 +268,6 @@ class Network:
             address=dialled or _told_address(session.greeting, host),
             host=host,
             outbound=dialled is not None,
-            channels=self._channels,
-            limits=self._limits,
-            wall_ms=self._clock,
             on_control=self._exchange.hear,
             on_penalty=self._on_penalty,
         )
@@ -311,7 +281,7 @@ class Network:
         if not entered:
             return "handshake.duplicate"
         peer.log.info("peer_connected", outbound=peer.outbound, host=host)
-        if dialled is not None and peer.id not in self._seed_ids:
+        if dialled is not None and peer.id not in self.named.seed_ids:
             self.book.reached(dialled, self._clock())
         try:
             reason = await peer.run(self._services)
@@ -336,7 +306,7 @@ class Network:
 
     def _store(self) -> None:
         """Those whom we chose ourselves, and who stayed longest, are whom the next run begins with."""
-        chosen = [peer for peer in self.peers.values() if peer.outbound and not self._roster.is_persistent(peer.id)]
+        chosen = [peer for peer in self.peers.values() if peer.outbound and not self.named.is_persistent(peer.id)]
         self.book.keep_anchors([peer.id for peer in sorted(chosen, key=lambda peer: peer.connected_at)])
         self.book.save()
         self._store_scores()
@@ -361,14 +331,14 @@ class Network:
 
     def _is_banned(self, node_id: bytes) -> bool:
         """Whether this node is not welcome now; those that the settings name always are, however they behave."""
-        if self._roster.is_welcome(node_id):
+        if self.named.is_welcome(node_id):
             return False
         return self.scores.is_banned(node_id, trio.current_time())
 
     def _on_penalty(self, peer: Peer, reason: str, points: int) -> None:
         if not self.scores.penalise(peer.id, reason, points, trio.current_time()):
             return
-        if self._roster.is_welcome(peer.id):
+        if self.named.is_welcome(peer.id):
             self.scores.lift(peer.id)
             peer.disconnect("broke_rules")
             return

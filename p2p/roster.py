@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from p2p.address import network_group
 from p2p.eviction import Candidate, to_evict
 from p2p.limits import Limits
+from p2p.named import NamedPeers
 from p2p.peer import Peer
 
 
@@ -18,18 +19,13 @@ class Roster:
         self,
         own_id: bytes,
         limits: Limits,
+        named: NamedPeers,
         *,
-        persistent: Collection[bytes],
-        unconditional: Collection[bytes],
         secret: bytes,
     ) -> None:
-        """*persistent*, *unconditional*: node ids that are always welcome, beyond the bounds; the former are dialled.
-
-        *secret*: see `to_evict`.
-        """
+        """*secret*: see `to_evict`."""
         self._own_id = own_id
-        self._persistent = frozenset(persistent)
-        self._welcome = self._persistent | frozenset(unconditional)
+        self._named = named
         self._limits = limits
         self._secret = secret
         self._peers: dict[bytes, Peer] = {}
@@ -38,20 +34,12 @@ class Roster:
         self.evicted = 0
         """Peers that gave way to a newcomer since the start."""
 
-    def is_persistent(self, node_id: bytes) -> bool:
-        """Whether this node is dialled whenever it is not connected."""
-        return node_id in self._persistent
-
-    def is_welcome(self, node_id: bytes) -> bool:
-        """Whether this node is let in always, and never banned."""
-        return node_id in self._welcome
-
     def refusal(self, node_id: bytes, *, outbound: bool) -> str:
         """ "" if a connection with this node would be kept now, else the code of refusal."""
         rival = self._peers.get(node_id)
         if rival is not None:
             return "" if self._replaces(rival, outbound=outbound) else "handshake.duplicate"
-        if outbound or self.is_welcome(node_id) or self._has_room() or self._to_evict() is not None:
+        if outbound or self._named.is_welcome(node_id) or self._has_room() or self._to_evict() is not None:
             return ""
         return "handshake.full"
 
@@ -62,7 +50,7 @@ class Roster:
             if leaving is not None:
                 if not self._replaces(leaving, outbound=peer.outbound):
                     return False
-            elif peer.outbound or self.is_welcome(peer.id) or self._has_room():
+            elif peer.outbound or self._named.is_welcome(peer.id) or self._has_room():
                 break
             else:
                 leaving, reason = self._to_evict(), "evicted"
@@ -82,7 +70,7 @@ class Roster:
 
     def _guests(self) -> list[Peer]:
         """Peers that dialled us and have no right to stay."""
-        return [peer for peer in self._peers.values() if not peer.outbound and not self.is_welcome(peer.id)]
+        return [peer for peer in self._peers.values() if not peer.outbound and not self._named.is_welcome(peer.id)]
 
     def _has_room(self) -> bool:
         return len(self._guests()) < self._limits.inbound_max

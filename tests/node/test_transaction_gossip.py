@@ -30,6 +30,7 @@ from p2p.address_book import AddressBook
 from p2p.handshake import Hello
 from p2p.limits import Limits
 from p2p.memory import MemoryNetwork
+from p2p.named import NamedPeers
 from p2p.network import Network
 from tests.node.fake_town import TIME_MS, Balances, FakeTown, chain_at, signed
 
@@ -433,9 +434,9 @@ async def test_pools_become_alike_over_a_real_network(autojump_clock: trio.testi
                 transport=fabric.transport(f"host{number}"),
                 book=AddressBook(dice=random.Random(number)),
                 limits=Limits(),
-                persistent_peers=[
-                    PeerAddress(other.node_id, f"host{at}", 26656) for at, other in enumerate(networks, 1)
-                ],
+                named=NamedPeers(
+                    persistent=[PeerAddress(other.node_id, f"host{at}", 26656) for at, other in enumerate(networks, 1)]
+                ),
                 listen_addr=Endpoint(f"host{number}", 26656),
                 clock=lambda: TIME_MS,
             )

@@ -16,6 +16,7 @@ from p2p.control import ControlMessage, encode_control
 from p2p.handshake import Greeting, Hello, Identity, Session, shake_hands
 from p2p.limits import Limits
 from p2p.memory import MemoryNetwork, memory_stream_pair
+from p2p.named import NamedPeers
 from p2p.network import Network
 from p2p.peer import Peer
 from p2p.transport import Transport
@@ -90,7 +91,7 @@ def make_node(
         "transport": transport.transport(f"host{number}") if isinstance(transport, MemoryNetwork) else transport,
         "book": book,
         "limits": Limits(),
-        "persistent_peers": [address_of(node) for node in persistent],
+        "named": NamedPeers(persistent=map(address_of, persistent)),
         "listen_addr": Endpoint(f"host{number}", PORT),
         "clock": wall_ms,
         "dice": dice,

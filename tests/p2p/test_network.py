@@ -18,6 +18,7 @@ from p2p.control import Addresses
 from p2p.handshake import HandshakeRefused
 from p2p.limits import Limits
 from p2p.memory import MemoryNetwork
+from p2p.named import NamedPeers
 from p2p.network import Network
 from p2p.peer import Peer
 from tests.p2p.nodes import address_of, connect_stranger, echo, hello, idle, make_node, until
@@ -180,7 +181,7 @@ async def test_only_addresses_that_a_dial_has_reached_are_passed_on(
 async def test_a_private_peer_is_never_passed_on(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:
     hosts = MemoryNetwork()
     hidden_id = make_node(2, hosts).node_id
-    first = make_node(1, hosts, private_peers=[hidden_id])
+    first = make_node(1, hosts, named=NamedPeers(private=[hidden_id]))
     hidden = make_node(2, hosts, persistent=(first,), limits=Limits(outbound_max=0))
     newcomer = make_node(3, hosts, persistent=(first,))
     await start(nursery, first, hidden, newcomer)
@@ -212,7 +213,7 @@ async def test_inbound_peers_are_bounded_but_persistent_ones_are_welcome(
     hosts = MemoryNetwork()
     friend = make_node(7, hosts, listen_addr=None)
     friend_address = address_of(make_node(7, hosts))
-    one = make_node(1, hosts, limits=Limits(inbound_max=2), persistent_peers=[friend_address])
+    one = make_node(1, hosts, limits=Limits(inbound_max=2), named=NamedPeers(persistent=[friend_address]))
     await start(nursery, one)
     for number in (2, 3, 4, 5):
         await connect_stranger(number, hosts.transport(f"host{number}"), address_of(one))
@@ -460,7 +461,7 @@ async def test_a_seed_is_asked_and_left_as_soon_as_others_are_known(
     others = [make_node(number, hosts, persistent=(seed,)) for number in range(2, 6)]
     await start(nursery, seed, *others)
     await trio.sleep(30)
-    newcomer = make_node(9, hosts, seeds=[address_of(seed)], listen_addr=None)
+    newcomer = make_node(9, hosts, named=NamedPeers(seeds=[address_of(seed)]), listen_addr=None)
     await start(nursery, newcomer)
     await until(lambda: set(newcomer.peers) == {node.node_id for node in others}, seconds=30)
     await trio.sleep(120)
@@ -473,7 +474,7 @@ async def test_a_seed_that_is_alone_is_kept_and_one_that_is_away_asked_again(
 ) -> None:
     hosts = MemoryNetwork()
     seed = make_node(1, hosts)
-    newcomer = make_node(9, hosts, seeds=[address_of(seed)])
+    newcomer = make_node(9, hosts, named=NamedPeers(seeds=[address_of(seed)]))
     await start(nursery, newcomer)
     await trio.sleep(100)
     await start(nursery, seed)
@@ -488,7 +489,7 @@ async def test_who_is_let_in_unconditionally_is_neither_counted_nor_displaced_no
 ) -> None:
     hosts = MemoryNetwork()
     friend = make_node(7, hosts, listen_addr=None)
-    one = make_node(1, hosts, limits=Limits(inbound_max=2), unconditional_peers=[friend.node_id])
+    one = make_node(1, hosts, limits=Limits(inbound_max=2), named=NamedPeers(unconditional=[friend.node_id]))
     await start(nursery, one)
     nursery.start_soon(friend.meet, address_of(one))
     await until(lambda: friend.node_id in one.peers)
@@ -540,7 +541,7 @@ async def test_where_a_private_peer_is_only_the_operator_sees(
 ) -> None:
     hosts = MemoryNetwork()
     hidden = make_node(2, hosts)
-    one = make_node(1, hosts, private_peers=[hidden.node_id], persistent=(hidden,))
+    one = make_node(1, hosts, named=NamedPeers(private=[hidden.node_id], persistent=[address_of(hidden)]))
     await start(nursery, hidden, one)
     await until(lambda: connected(one, hidden))
     assert "host2" not in str(one.net_info())

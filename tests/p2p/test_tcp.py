@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from p2p.address import Endpoint, PeerAddress
+from p2p.named import NamedPeers
 from p2p.network import Network
 from p2p.peer import Peer
 from p2p.transport import TcpListener, TcpTransport, _plain
@@ -37,7 +38,7 @@ async def test_two_nodes_talk_and_one_leaves(nursery: trio.Nursery) -> None:
             assert await peer.receive(1) == message
         talked.set()
 
-    two = make_node(2, TcpTransport(), ask, listen_addr=None, persistent_peers=[address])
+    two = make_node(2, TcpTransport(), ask, listen_addr=None, named=NamedPeers(persistent=[address]))
     with trio.fail_after(10):
         async with trio.open_nursery() as of_two:
             await of_two.start(two.run)
@@ -51,7 +52,9 @@ async def test_two_nodes_talk_and_one_leaves(nursery: trio.Nursery) -> None:
 async def test_a_newcomer_finds_everybody_over_tcp(nursery: trio.Nursery) -> None:
     first = make_node(1, TcpTransport(), listen_addr=LOOPBACK)
     address = await start(nursery, first)
-    nodes = [make_node(n, TcpTransport(), listen_addr=LOOPBACK, persistent_peers=[address]) for n in range(2, 6)]
+    nodes = [
+        make_node(n, TcpTransport(), listen_addr=LOOPBACK, named=NamedPeers(persistent=[address])) for n in range(2, 6)
+    ]
     for node in nodes:
         await start(nursery, node)
     await until(lambda: all(len(node.peers) == 4 for node in (first, *nodes)), seconds=20)

@@ -11,6 +11,7 @@ import time
 import trio
 
 from p2p.address import Endpoint, PeerAddress
+from p2p.named import NamedPeers
 from p2p.peer import Peer
 from p2p.transport import TcpTransport
 from tests.p2p.nodes import channel, make_node
@@ -51,7 +52,9 @@ async def measure() -> str:
         sink = make_node(1, TcpTransport(), take_all, channels=[BULK], listen_addr=Endpoint("127.0.0.1", 0))
         endpoint = await nursery.start(sink.run)
         address = PeerAddress(sink.node_id, *endpoint)
-        source = make_node(2, TcpTransport(), send_all, channels=[BULK], listen_addr=None, persistent_peers=[address])
+        source = make_node(
+            2, TcpTransport(), send_all, channels=[BULK], listen_addr=None, named=NamedPeers(persistent=[address])
+        )
         began, cpu = time.perf_counter(), time.process_time()
         await nursery.start(source.run)
         await done.wait()
