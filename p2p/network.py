@@ -69,6 +69,7 @@ class Network:
         self.node_id = public_key(seed)
         """32 bytes, our Ed25519 public key."""
         self.named = named
+        """Whom the settings name."""
         self.book = book
         book.own_id = self.node_id
         self.bound_address: Endpoint | None = None
