@@ -9,7 +9,6 @@ from typing import Any
 from consensus.application import Application, QueryRefused, Result
 from consensus.block import Header
 from consensus.light import HEADERS_AT_ONCE, TrustedBlock
-from consensus.transaction import Transaction
 from consensus.validators import ValidatorSet
 from node.light.answers import (
     block_in,
@@ -26,8 +25,7 @@ from node.light.answers import (
 from node.light.follower import Behind
 from node.light.service import Light
 from node.proofs import NotProved, proved_values
-from node.rpc import shapes
-from node.rpc.chain import PER_PAGE_MAX
+from node.rpc import chain_answers, shapes
 from node.rpc.errors import InvalidParams, NotFound, QueryFailed, RpcError, Unverifiable
 from node.rpc.methods import Method, method
 from node.rpc.node_methods import PROTOCOL_VERSION
@@ -82,13 +80,7 @@ class LightStatusMethods:
     @method
     async def genesis(self) -> Any:
         """The genesis file, byte for byte, and its hash."""
-        genesis = self._light.genesis
-        return {
-            "chain_id": genesis.chain_id,
-            "hash": genesis.hash.hex(),
-            "application": genesis.application,
-            "document": genesis.raw.decode(),
-        }
+        return chain_answers.of_genesis(self._light.genesis)
 
 
 class LightChainMethods:
@@ -131,8 +123,7 @@ class LightChainMethods:
         header = await self._chosen(height, hash_)
 
         async def shown(answer: Any) -> Any:
-            block, bodies = block_in(answer, header)
-            return {"block_id": block.id.hex(), "block": shapes.block_json(block, bodies)}
+            return chain_answers.of_block(*block_in(answer, header))
 
         return await self._follower.verified("block", {"height": header.height}, shown)
 
@@ -158,10 +149,7 @@ class LightChainMethods:
         async def shown(answer: Any) -> dict[str, Any]:
             commit = commit_in(answer, header, validators)
             canonical = following is not None and following.last_commit_hash == commit.hash
-            return {
-                "header": shapes.header_json(header),
-                "commit": shapes.commit_json(commit, canonical=canonical),
-            }
+            return chain_answers.of_commit(header, commit, canonical=canonical)
 
         return await self._follower.verified("commit", {"height": header.height}, shown)
 
@@ -193,14 +181,7 @@ class LightChainMethods:
         if chosen < 1:
             raise NotFound(f"the validators of height {chosen} are not known here")
         members = members_json(await self._follower.validators(chosen))
-        size = min(PER_PAGE_MAX, per_page or PER_PAGE_MAX)
-        start = (max(1, page or 1) - 1) * size
-        return {
-            "height": chosen,
-            "total": len(members),
-            "total_power": sum(member["power"] for member in members),
-            "validators": members[start : start + size],
-        }
+        return chain_answers.of_validators(chosen, members, page, per_page)
 
     @method
     async def consensus_params(self, height: Height | None = None) -> Any:
@@ -227,7 +208,7 @@ class LightChainMethods:
         header = await self._header(height)
         results = await self.results(header)
         shown = [shapes.result_json(self._app, result, events=events) for result in results]
-        return {"height": header.height, "begin": shown[0], "transactions": shown[1:-1], "end": shown[-1]}
+        return chain_answers.of_results(header.height, shown)
 
     @method
     async def tx(self, hash_: HashText, prove: Flag = False) -> Any:
@@ -237,12 +218,7 @@ class LightChainMethods:
             header = await self._follower.header(number_in(answer, "height"))
             results = await self.results(header)
             raw, index = transaction_in(answer, hash_, header, results)
-            found = {
-                "height": header.height,
-                "index": index,
-                **shapes.transaction_json(self._app, Transaction.decode(raw)),
-                "result": shapes.result_json(self._app, results[index + 1]),
-            }
+            found = chain_answers.of_transaction(self._app, header.height, index, raw, results)
             return {**found, "proof": part(answer, "proof")} if prove else found
 
         return await self._follower.verified("tx", {"hash": hash_.hex(), "prove": True}, shown)

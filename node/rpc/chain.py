@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 import trio
 
 from consensus import merkle
-from consensus.transaction import Transaction
+from consensus.light import HEADERS_AT_ONCE
 from node.events import Cursor, Kind
 from node.retention import BLOCKS, INDEX
-from node.rpc import shapes
+from node.rpc import chain_answers, shapes
+from node.rpc.chain_answers import PER_PAGE_MAX
 from node.rpc.errors import InvalidParams, NotFound, Pending, Pruned
 from node.rpc.methods import method
 from node.rpc.parameters import AddressText, CursorJson, Flag, HashText, Height, Integer, Limit, Text
@@ -20,7 +21,6 @@ from node.store import HeightGone
 
 T = TypeVar("T")
 
-PER_PAGE_MAX = 100
 RESULTS_BEFORE_YIELD = 64
 """Results shown between two yields to the loop: a few milliseconds."""
 
@@ -73,13 +73,7 @@ class ChainMethods:
     @method
     async def genesis(self) -> Any:
         """The genesis file, byte for byte, and its hash."""
-        genesis = self._services.genesis
-        return {
-            "chain_id": genesis.chain_id,
-            "hash": genesis.hash.hex(),
-            "application": genesis.application,
-            "document": genesis.raw.decode(),
-        }
+        return chain_answers.of_genesis(self._services.genesis)
 
     @method
     async def header(self, height: Height | None = None, hash_: HashText | None = None) -> Any:
@@ -91,14 +85,13 @@ class ChainMethods:
         """A block with its transactions, by height or hash; without either the latest."""
         chosen = self._chosen(height, hash_)
         block = self.stored(self._store.block, chosen)
-        bodies = self.stored(self._store.block_transactions, chosen)
-        return {"block_id": block.id.hex(), "block": shapes.block_json(block, bodies)}
+        return chain_answers.of_block(block, self.stored(self._store.block_transactions, chosen))
 
     @method
     async def blockchain(self, min_height: Height | None = None, max_height: Height | None = None) -> Any:
         """Headers from *max_height* (the latest) down to *min_height*, at most 20."""
         newest = min(self._store.height, self._store.height if max_height is None else max_height)
-        oldest = max(self._store.kept.earliest[BLOCKS], newest - 19, min_height or 1)
+        oldest = max(self._store.kept.earliest[BLOCKS], newest - HEADERS_AT_ONCE + 1, min_height or 1)
         headers = [self.stored(self._store.header, height) for height in range(newest, oldest - 1, -1)]
         return {"last_height": self._store.height, "headers": [shapes.header_json(header) for header in headers]}
 
@@ -116,7 +109,7 @@ class ChainMethods:
             shown.append(shapes.result_json(self._services.app, result, events=events))
             if number % RESULTS_BEFORE_YIELD == RESULTS_BEFORE_YIELD - 1:
                 await trio.lowlevel.checkpoint()
-        answer = {"height": chosen, "begin": shown[0], "transactions": shown[1:-1], "end": shown[-1]}
+        answer = chain_answers.of_results(chosen, shown)
         if prove:
             answer["encoded"] = [shapes.base64_text(result.encoded) for result in results]
         return answer
@@ -125,20 +118,18 @@ class ChainMethods:
     async def commit(self, height: Height | None = None) -> Any:
         """A header with its commit; *canonical* says whether the next header chose that commit."""
         chosen = self.height_or_latest(height)
-        commit, canonical = self.stored(self._store.commit_of, chosen)
-        return {
-            "header": shapes.header_json(self.stored(self._store.header, chosen)),
-            "commit": shapes.commit_json(commit, canonical=canonical),
-        }
+        return self._committed(chosen)
+
+    def _committed(self, height: int) -> dict[str, Any]:
+        commit, canonical = self.stored(self._store.commit_of, height)
+        return chain_answers.of_commit(self.stored(self._store.header, height), commit, canonical=canonical)
 
     @method
     async def light_block(self, height: Height | None = None) -> Any:
         """All that a light client needs of a height: header, commit, its validators and those of the next height."""
         chosen = self.height_or_latest(height)
-        commit, canonical = self.stored(self._store.commit_of, chosen)
         return {
-            "header": shapes.header_json(self.stored(self._store.header, chosen)),
-            "commit": shapes.commit_json(commit, canonical=canonical),
+            **self._committed(chosen),
             "validators": shapes.validators_json(self.stored(self._store.validators_at, chosen)),
             "next_validators": shapes.validators_json(self.stored(self._store.validators_at, chosen + 1)),
         }
@@ -152,14 +143,7 @@ class ChainMethods:
         if not 1 <= chosen <= self._store.height + 1:
             raise NotFound(f"the validators of height {chosen} are not known here")
         members = shapes.validators_json(self.stored(self._store.validators_at, chosen))
-        size = min(PER_PAGE_MAX, per_page or PER_PAGE_MAX)
-        start = (max(1, page or 1) - 1) * size
-        return {
-            "height": chosen,
-            "total": len(members),
-            "total_power": sum(member["power"] for member in members),
-            "validators": members[start : start + size],
-        }
+        return chain_answers.of_validators(chosen, members, page, per_page)
 
     @method
     async def consensus_params(self, height: Height | None = None) -> Any:
@@ -199,14 +183,9 @@ class ChainMethods:
 
     def transaction(self, height: int, index: int) -> dict[str, Any]:
         """The transaction at *index* (from 0) of a stored block, with its result."""
-        app = self._services.app
         raw = self.stored(self._store.block_transactions, height)[index]
-        return {
-            "height": height,
-            "index": index,
-            **shapes.transaction_json(app, Transaction.decode(raw)),
-            "result": shapes.result_json(app, self.stored(self._store.results, height)[index + 1]),
-        }
+        results = self.stored(self._store.results, height)
+        return chain_answers.of_transaction(self._services.app, height, index, raw, results)
 
     @method
     async def tx_search(
