@@ -212,19 +212,19 @@ class Validators(Module):
         """Make a candidate a validator."""
         candidate = self._candidate(public_key)
         self.candidates.remove(public_key)
-        self._decide(ctx, public_key, power, candidate.operator, candidate.name)
+        self._decide(ctx, public_key, power, candidate)
 
     @message(authority="governance")
     def set_power(self, ctx: Context, *, public_key: PublicKey, power: Power) -> None:
         """Change a validator's power."""
         member = self._member(public_key)
-        self._decide(ctx, public_key, power, member.operator, member.name)
+        self._decide(ctx, public_key, power, member)
 
     @message(authority="governance")
     def remove(self, ctx: Context, *, public_key: PublicKey) -> None:
         """Make a validator leave."""
         member = self._member(public_key)
-        self._decide(ctx, public_key, 0, member.operator, member.name)
+        self._decide(ctx, public_key, 0, member)
 
     @message
     def resign(self, ctx: Context, *, public_key: PublicKey) -> None:
@@ -232,7 +232,7 @@ class Validators(Module):
         member = self._member(public_key)
         if member.operator != ctx.sender:
             raise self.not_operator()
-        self._decide(ctx, public_key, 0, member.operator, member.name)
+        self._decide(ctx, public_key, 0, member)
 
     @message
     def unjail(self, ctx: Context, *, public_key: PublicKey) -> None:
@@ -247,7 +247,7 @@ class Validators(Module):
         self._leave_jail(ctx, public_key)
         self._drop_changes(public_key)  # its removal, which still waits if it is the last validator
         if public_key not in self.members:
-            self._decide(ctx, public_key, jailing.power, jailing.operator, jailing.name)
+            self._decide(ctx, public_key, jailing.power, jailing)
 
     @misbehaviour
     def double_signed(self, ctx: Context, *, public_key: PublicKey, power: U63, height: U63) -> None:
@@ -281,7 +281,7 @@ class Validators(Module):
         if public_key in self.members:
             number = self.next_removal.value
             self.next_removal.value = number + 1
-            self._note_change(ctx, number, public_key, 0, jailing.operator, jailing.name)
+            self._note_change(ctx, number, public_key, 0, jailing)
         ctx.emit(Convicted(public_key=public_key, lied_at=height, until=jailing.until, tombstoned=jailing.tombstoned))
 
     @query
@@ -435,17 +435,17 @@ class Validators(Module):
                 latest = _member_after(change)
         return latest
 
-    def _decide(self, ctx: Context, public_key: bytes, power: int, operator: bytes, name: str) -> None:
+    def _decide(self, ctx: Context, public_key: bytes, power: int, who: Member | Candidate | Jailing) -> None:
         if len(self.changes.page().rows) >= PENDING_MAX:
             raise self.too_many_changes()
         number = self.next_change.value
         self.next_change.value = number + 1
-        self._note_change(ctx, number, public_key, power, operator, name)
+        self._note_change(ctx, number, public_key, power, who)
 
     def _note_change(
-        self, ctx: Context, number: int, public_key: bytes, power: int, operator: bytes, name: str
+        self, ctx: Context, number: int, public_key: bytes, power: int, who: Member | Candidate | Jailing
     ) -> None:
-        self.changes.insert(number, Change(public_key=public_key, power=power, operator=operator, name=name))
+        self.changes.insert(number, Change(public_key=public_key, power=power, operator=who.operator, name=who.name))
         ctx.emit(ChangeDecided(public_key=public_key, power=power))
 
     def _fits(self, members: dict[bytes, Member], change: Change) -> bool:
