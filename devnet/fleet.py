@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from devnet import links, record
+from devnet.ports import listens
 from devnet.processes import Process, start
 from devnet.record import Devnet, Node, NoDevnet
 
@@ -82,6 +83,11 @@ def start_node(devnet: Devnet, number: int, *, profile: Path | None = None, cloc
     node = devnet.node(number)
     if node.running():
         raise NoDevnet(f"{node.name} runs already (pid {node.process.pid if node.process else '?'})")
+    if listens(int(node.rpc.rpartition(":")[2])):
+        raise NoDevnet(
+            f"something else answers at {node.rpc}, perhaps {node.name} itself, started by hand; stop it first: "
+            f"allting stop --home {node.home}"
+        )
     process = start(
         node_command(node, profile=profile, clock_offset_ms=clock_offset_ms),
         environment=environment_of(number),
@@ -90,12 +96,18 @@ def start_node(devnet: Devnet, number: int, *, profile: Path | None = None, cloc
     return _changed(devnet, dataclasses.replace(node, process=process, paused=False))
 
 
-def stop_node(devnet: Devnet, number: int) -> tuple[Devnet, bool]:
-    """Node *number* is gone after SIGTERM; whether it went by itself within its time."""
-    node = devnet.node(number)
-    if node.process is not None:
-        node.process.ask_to_stop()
-    return _ended(devnet, node)
+def stop_nodes(devnet: Devnet, numbers: list[int]) -> tuple[Devnet, list[str]]:
+    """The nodes *numbers* are gone after SIGTERM. Names of those that it did not end in time, and that were killed."""
+    running = [node for node in map(devnet.node, numbers) if node.process is not None]
+    for node in running:
+        if node.process is not None:
+            node.process.ask_to_stop()  # all at once: they go together, rather than one waiting for the other
+    stubborn: list[str] = []
+    for node in running:
+        devnet, went = _ended(devnet, node)
+        if not went:
+            stubborn.append(node.name)
+    return devnet, stubborn
 
 
 def _ended(devnet: Devnet, node: Node) -> tuple[Devnet, bool]:
@@ -122,17 +134,19 @@ def kill_nodes(devnet: Devnet, numbers: list[int]) -> Devnet:
 
 
 def pause_node(devnet: Devnet, number: int) -> Devnet:
-    """Node *number* stands still (SIGSTOP), its connections open and silent. Raises NoDevnet if it does not run."""
+    """Node *number* stands still (SIGSTOP), its connections open and silent. Raises NoDevnet unless it was running."""
     return _paused(devnet, number, signal.SIGSTOP, paused=True)
 
 
 def resume_node(devnet: Devnet, number: int) -> Devnet:
-    """Node *number* goes on (SIGCONT). Raises NoDevnet if it does not run."""
+    """Node *number* goes on (SIGCONT). Raises NoDevnet if it was not paused."""
     return _paused(devnet, number, signal.SIGCONT, paused=False)
 
 
 def _paused(devnet: Devnet, number: int, order: signal.Signals, *, paused: bool) -> Devnet:
     node = devnet.node(number)
+    if node.running() and node.paused == paused:
+        raise NoDevnet(f"{node.name} is paused already" if paused else f"{node.name} is not paused")
     if not node.running() or node.process is None:
         raise NoDevnet(f"{node.name} does not run; start it: allting devnet start {number}")
     node.process.signal_group(order)
@@ -142,7 +156,11 @@ def _paused(devnet: Devnet, number: int, order: signal.Signals, *, paused: bool)
 def set_links(devnet: Devnet, settings: Mapping[str, Mapping[str, int | bool]]) -> None:
     """Faults of links hold from now on. Raises NoDevnet without ``--faults``, ValueError for what makes no sense."""
     if devnet.links is None:
-        raise NoDevnet("this devnet's links cannot be cut; start it with: allting devnet up --faults")
+        raise NoDevnet(
+            "this devnet's links cannot be cut; make one whose links can: allting devnet up --fresh --faults"
+        )
+    if devnet.links.process is None or not devnet.links.process.alive():
+        raise NoDevnet("the links process does not run; start it with the nodes: allting devnet up")
     try:
         links.ask(devnet.links.control, settings)
     except OSError as error:
@@ -151,19 +169,11 @@ def set_links(devnet: Devnet, settings: Mapping[str, Mapping[str, int | bool]]) 
 
 def down(devnet: Devnet) -> list[str]:
     """No process of the devnet is left. Names of nodes that SIGTERM did not end in time, and that were killed."""
-    running = [node for node in devnet.nodes if node.process is not None]
-    for node in running:
-        if node.process is not None:
-            node.process.ask_to_stop()  # all at once: they go together, rather than one waiting for the other
-    stubborn: list[str] = []
-    for node in running:
-        devnet, went = _ended(devnet, node)
-        if not went:
-            stubborn.append(node.name)
+    devnet, stubborn = stop_nodes(devnet, [node.number for node in devnet.nodes])
     if devnet.links is not None and devnet.links.process is not None:
         devnet.links.process.kill()  # it keeps nothing
         devnet = dataclasses.replace(devnet, links=dataclasses.replace(devnet.links, process=None))
-    record.save(devnet)
+    record.save(dataclasses.replace(devnet, watcher=None))
     return stubborn
 
 

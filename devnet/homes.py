@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any
 from consensus.address import to_text
 from devnet.accounts import account_addresses
 from devnet.ports import free_ports
-from devnet.record import Devnet, Links, Node
+from devnet.record import FILE, Devnet, Links, Node
 from node.applications import application_for
 from node.config import Config, LogConfig, P2pConfig, RpcConfig
 from node.files import write_atomically
@@ -48,14 +49,17 @@ class Plan:
     """Genesis time; None: now."""
 
 
-def create(directory: Path, plan: Plan) -> Devnet:
-    """*directory* holds all that the nodes of *plan* need; nothing runs. Raises BadGenesis for bad parameters."""
+def create(directory: Path, plan: Plan, *, instead_of: Devnet | None = None) -> Devnet:
+    """*directory* holds all that the nodes of *plan* need; nothing runs. Raises BadGenesis for bad parameters.
+
+    The devnet *instead_of* which it is made is deleted, once nothing is left to refuse.
+    """
     numbers = list(range(plan.validators))
     keys = {name: KeyFile.create("account") for name in (*PERSONS, STRANGER)}  # open: what they hold is worth nothing
     seeds = {number: (KeyFile.create("node"), KeyFile.create("validator")) for number in numbers}
     chain_id = f"ting-devnet-{time.time_ns() // 1_000_000_000 % 10**8}"
     genesis = _genesis(chain_id, plan, keys, [validator for _, validator in seeds.values()])
-    if plan.town_params:
+    if plan.town_params or plan.params:
         _check(genesis)
     pairs = [(one, other) for one in numbers for other in numbers if one != other] if plan.faults else []
     ports = iter(free_ports(2 * len(numbers) + len(pairs) + 1))
@@ -79,6 +83,8 @@ def create(directory: Path, plan: Plan) -> Devnet:
         load_accounts=plan.load_accounts,
         links=links,
     )
+    if instead_of is not None:
+        _forget(instead_of)
     for name, key in keys.items():
         key.write(directory / "keys" / "accounts" / f"{name}.json")
     for node in nodes:
@@ -89,6 +95,15 @@ def create(directory: Path, plan: Plan) -> Devnet:
         write_atomically(home / "genesis.toml", genesis)
         _config(devnet, node).write(home / "config.toml")
     return devnet
+
+
+def _forget(old: Devnet) -> None:
+    """Everything of the devnet *old* is deleted, with what clients verified of its chain, but nothing else."""
+    for node in old.nodes:
+        shutil.rmtree(node.home, ignore_errors=True)
+    shutil.rmtree(old.directory / "keys", ignore_errors=True)
+    for name in ("links.log", "light.json", FILE):
+        (old.directory / name).unlink(missing_ok=True)
 
 
 def _config(devnet: Devnet, node: Node) -> Config:

@@ -164,6 +164,8 @@ async def run(devnet: Devnet, plan: Plan, *, tell: Callable[[str], None] = lambd
     Returns once every transaction is decided, or when the last one must have been, `SETTLE_SECONDS` after its validity.
     """
     workload = Workload.of(devnet, active=plan.active)
+    if len(workload.accounts) < plan.active:
+        tell(f"this devnet has {len(workload.accounts)} funded accounts, fewer than {plan.active}; all take part")
     nonces = await first_answer(devnet, workload)
     valid_until_ms = time.time_ns() // 1_000_000 + int((plan.seconds + GRACE_SECONDS) * 1000)
     count = math.ceil(plan.rate * plan.seconds)

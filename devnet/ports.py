@@ -26,6 +26,12 @@ def free_ports(count: int) -> list[int]:
     raise OSError(f"found only {len(ports)} of {count} free ports in {LOW}…{high}; is something else using loopback?")
 
 
+def listens(port: int) -> bool:
+    """Whether something accepts connections at *port* of 127.0.0.1."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

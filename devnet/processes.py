@@ -95,6 +95,13 @@ class Process:
         return True
 
 
+def own() -> Process:
+    """The process that asks."""
+    stat = _stat(os.getpid())
+    assert stat is not None, "it runs"
+    return Process(os.getpid(), stat.born)
+
+
 def start(argv: Sequence[str], *, environment: Mapping[str, str], log: Path) -> Process:
     """The process *argv*, started in a session of its own; its output is appended to *log*, its input is empty."""
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ import dataclasses
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 from devnet.processes import Process
 
 FILE = "devnet.json"
+NOBODY: Mapping[str, int | None] = {"pid": None, "born": None}
 
 
 class NoDevnet(Exception):
@@ -75,6 +76,8 @@ class Devnet:
     load_accounts: int
     """How many accounts `devnet.accounts` derives and the genesis funds."""
     links: Links | None = None
+    watcher: Process | None = None
+    """The ``up`` in whose terminal the devnet runs, until it is taken down; None if it runs in the background."""
 
     def node(self, number: int) -> Node:
         """Node *number*; raises NoDevnet if there is none."""
@@ -104,13 +107,17 @@ def load(directory: Path) -> Devnet:
         keys=tuple(fields["keys"]),
         load_accounts=fields["load_accounts"],
         links=links and Links(control=links["control"], ports=links["ports"], process=_process(links)),
+        watcher=_process(fields.get("watcher", NOBODY)),  # records made before there were watchers have none
     )
 
 
 @contextmanager
-def changing(directory: Path) -> Iterator[None]:
-    """No other command changes this devnet meanwhile."""
-    directory.mkdir(parents=True, exist_ok=True)
+def changing(directory: Path, *, new: bool = False) -> Iterator[None]:
+    """No other command changes this devnet meanwhile. Raises NoDevnet if there is none, unless it may be *new*."""
+    if new:
+        directory.mkdir(parents=True, exist_ok=True)
+    else:
+        load(directory)  # a folder without a devnet gets no lock either
     with (directory / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -126,6 +133,7 @@ def save(devnet: Devnet) -> None:
         "keys": list(devnet.keys),
         "load_accounts": devnet.load_accounts,
         "links": links and {"control": links.control, "ports": links.ports, **_process_fields(links.process)},
+        "watcher": _process_fields(devnet.watcher),
     }
     path = devnet.directory / FILE
     fresh = path.with_suffix(".tmp")
@@ -143,9 +151,9 @@ def _node_fields(node: Node) -> dict[str, Any]:
     return {**{name: getattr(node, name) for name in names}, **_process_fields(node.process)}
 
 
-def _process(fields: dict[str, Any]) -> Process | None:
+def _process(fields: Mapping[str, Any]) -> Process | None:
     return None if fields["pid"] is None else Process(fields["pid"], fields["born"])
 
 
 def _process_fields(process: Process | None) -> dict[str, int | None]:
-    return {"pid": None, "born": None} if process is None else {"pid": process.pid, "born": process.born}
+    return dict(NOBODY) if process is None else {"pid": process.pid, "born": process.born}

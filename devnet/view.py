@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from devnet.facts import NodeFacts, Observer, reread
-from devnet.record import Devnet
+from devnet.record import Devnet, NoDevnet
 
 REFRESH_SECONDS = 0.5
 PLAIN_SECONDS = 5.0
@@ -26,11 +26,17 @@ COLOURS = {"running": "green", "paused": "yellow", "silent": "red", "stopped": "
 
 
 async def watch(devnet: Devnet, console: Console) -> None:
-    """Shows the nodes until cancelled, or until none of them has a process."""
+    """Shows the nodes until cancelled, or until *devnet* is no longer its watcher's: somebody took it down."""
+    watcher = devnet.watcher
     observers = {node.name: Observer(node.rpc) for node in devnet.nodes}
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:
-            devnet = reread(devnet)
+            try:
+                devnet = reread(devnet)
+            except NoDevnet:
+                return
+            if devnet.watcher != watcher:
+                return
             rows = await _observed(devnet, observers)
             if console.is_terminal:
                 live.update(Group(table(rows), Text(HINT, style="dim italic")), refresh=True)
@@ -38,8 +44,6 @@ async def watch(devnet: Devnet, console: Console) -> None:
             else:
                 console.print(plain(rows), highlight=False, soft_wrap=True)
                 await trio.sleep(PLAIN_SECONDS)
-            if all(node.process is None for node in devnet.nodes):
-                return
 
 
 async def _observed(devnet: Devnet, observers: dict[str, Observer]) -> list[NodeFacts]:

@@ -9,7 +9,7 @@ from consensus.address import to_text
 from devnet.accounts import Account, Transfer, account, sign_transfer
 from devnet.batches import BATCH_MAX, Signed
 from devnet.http import Connection, Refusal, Unreachable
-from devnet.record import Devnet
+from devnet.record import Devnet, NoDevnet
 
 FEE = 100
 """Pays for more weight than a transfer uses; charged whole."""
@@ -25,9 +25,14 @@ class Workload:
 
     @classmethod
     def of(cls, devnet: Devnet, *, active: int) -> Workload:
-        """*active* accounts, spread evenly over all that the genesis funds (all of them if there are fewer)."""
+        """*active* accounts, spread evenly over all that the genesis funds (all of them if there are fewer).
+
+        Raises NoDevnet where it funds none.
+        """
         count = min(active, devnet.load_accounts)
-        step = devnet.load_accounts // count if count else 1
+        if not count:
+            raise NoDevnet("this devnet has no funded accounts to send from; make one: allting devnet up --fresh")
+        step = devnet.load_accounts // count
         return cls(devnet.chain_id, [account(devnet.chain_id, index * step) for index in range(count)])
 
     def signed(self, count: int, *, nonces: Sequence[int], valid_until_ms: int) -> Iterator[Signed]:

@@ -13,13 +13,14 @@ import trio
 from devnet import fleet, links, record
 from devnet.cli.group import devnet, directory_option, json_option, report_stubborn, tell
 from devnet.facts import wait_until_ready
+from devnet.record import NoDevnet
 
 number_argument = click.argument("number", type=click.IntRange(0))
 
 
 def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> list[int]:
     try:
-        return [int(part) for part in value.split(",")]
+        return list(dict.fromkeys(int(part) for part in value.split(",")))
     except ValueError:
         raise click.BadParameter(f"“{value}” is no list of node numbers such as 0,1") from None
 
@@ -35,6 +36,15 @@ def _names(numbers: list[int]) -> str:
     return ", ".join(f"node{number}" for number in numbers)
 
 
+def _done(what: str, numbers: list[int], ran: list[int]) -> str:
+    """Which of *numbers* it was done to: those that *ran*. Raises NoDevnet if none did."""
+    idle = [number for number in numbers if number not in ran]
+    missing = f"{_names(idle)} did not run"
+    if not ran:
+        raise NoDevnet(missing)
+    return f"{what} {_names(ran)}; {missing}" if idle else f"{what} {_names(ran)}"
+
+
 numbers_argument = click.argument("numbers", callback=_numbers)
 
 
@@ -45,20 +55,24 @@ numbers_argument = click.argument("numbers", callback=_numbers)
 def kill(directory: Path, numbers: list[int], as_json: bool) -> None:
     """Kill nodes without warning (SIGKILL), as a power cut would; several (0,1,2) in the same instant."""
     with record.changing(directory):
-        net = fleet.kill_nodes(record.load(directory), numbers)
-    tell(net, f"killed {_names(numbers)}", as_json=as_json)
+        net = record.load(directory)
+        ran = [number for number in numbers if net.node(number).running()]
+        net = fleet.kill_nodes(net, numbers)
+    tell(net, _done("killed", numbers, ran), as_json=as_json)
 
 
 @devnet.command()
 @directory_option
-@number_argument
+@numbers_argument
 @json_option
-def stop(directory: Path, number: int, as_json: bool) -> None:
-    """Stop a node in good order (SIGTERM) and wait until it is gone."""
+def stop(directory: Path, numbers: list[int], as_json: bool) -> None:
+    """Stop nodes in good order (SIGTERM), one (1) or several (0,1), and wait until they are gone."""
     with record.changing(directory):
-        net, went = fleet.stop_node(record.load(directory), number)
-    report_stubborn([] if went else [net.node(number).name])
-    tell(net, f"stopped {_names([number])}", as_json=as_json)
+        net = record.load(directory)
+        ran = [number for number in numbers if net.node(number).running()]
+        net, stubborn = fleet.stop_nodes(net, numbers)
+    report_stubborn(stubborn)
+    tell(net, _done("stopped", numbers, ran), as_json=as_json)
 
 
 @devnet.command()
@@ -115,7 +129,7 @@ def split(directory: Path, groups: str, as_json: bool) -> None:
     except ValueError as error:
         raise click.BadParameter(f"“{groups}”: {error}; write it as 0,1/2,3") from None
     fleet.set_links(net, settings)
-    tell(net, f"split {groups}; mend it with: allting devnet heal", as_json=as_json)
+    tell(net, f"split {groups}, in place of any earlier split; mend it with: allting devnet heal", as_json=as_json)
 
 
 @devnet.command()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -15,14 +14,23 @@ from typing import Any, NoReturn
 
 import click
 import trio
+from click.core import ParameterSource
 from rich.console import Console
 
-from devnet import fleet, homes, record, view
+from consensus.params import Params
+from devnet import fleet, homes, processes, record, view
 from devnet.cli.group import Say, devnet, directory_option, json_option, report_stubborn, tell
 from devnet.facts import READY_HEIGHT, NodeFacts, all_facts, wait_until_ready
 from devnet.fleet import StartFailed
 from devnet.record import Devnet, NoDevnet
 from devnet.waking import sleeps, wake
+from node.genesis import GenesisFile
+
+ENGINE = frozenset(field.name for field in dataclasses.fields(Params))
+"""Names of the engine's parameters."""
+STOPPING = "stopping all nodes …"
+OURS = frozenset({".lock", "bench", "bench-join", "light.json"})
+"""What may be in a folder that holds no devnet yet."""
 
 
 def _settings(
@@ -38,6 +46,8 @@ def _settings(
             raise click.BadParameter(f"“{text}” is not module.param=value, such as governance.voting_period_ms=5000")
         known: Any = int(value) if value.lstrip("-").isdigit() else {"true": True, "false": False}.get(value, value)
         if module == "engine":
+            if rest not in ENGINE:
+                raise click.BadParameter(f"the engine has no parameter {rest}; it has {', '.join(sorted(ENGINE))}")
             engine[rest] = known
         else:
             town[name] = known
@@ -84,10 +94,12 @@ def up(
     )
     say = Say(quiet=as_json)
     with _stopping_on_signals():
-        with record.changing(directory):
+        if not (directory / ".lock").exists():
+            _refuse_something_else(directory)  # before it gets a lock
+        with record.changing(directory, new=True):
             made = _made(directory, plan, fresh=fresh, say=say)
             with _down_on_failure(directory, lock=nullcontext()):
-                net = start_all(made)
+                net = start_all(dataclasses.replace(made, watcher=None if detach else processes.own()))
         with _down_on_failure(directory, lock=record.changing(directory)):
             trio.run(_until_ready, net, say)
         if not detach:
@@ -104,6 +116,7 @@ def _down_on_failure(directory: Path, *, lock: AbstractContextManager[None]) -> 
     try:
         yield
     except BaseException:  # Ctrl-C and cancellation leave processes behind as a failure does; raised again below
+        _tell_terminal(STOPPING)
         with lock:
             fleet.down(record.load(directory))
         raise
@@ -137,32 +150,48 @@ async def _until_ready(net: Devnet, say: Say) -> None:
 
 def _made(directory: Path, plan: homes.Plan, *, fresh: bool, say: Say) -> Devnet:
     """The devnet in *directory*, made by *plan* if there is none."""
-    try:
-        old = record.load(directory)
-    except NoDevnet:
-        if directory.exists() and set(directory.iterdir()) - {directory / ".lock", directory / "bench"}:
-            raise NoDevnet(f"{directory} holds something else; choose another folder with --dir") from None
-    else:
+    _refuse_something_else(directory)
+    old = record.load(directory) if (directory / record.FILE).exists() else None
+    if old is not None:
         if any(node.running() for node in old.nodes):
             raise NoDevnet(f"a devnet runs in {directory}; see: allting devnet status, stop it: allting devnet down")
         if not fresh:
+            _refuse_other_options(old, plan)
             say(f"going on with the devnet in {directory}; its options stay (--fresh begins anew)")
             return old
-        forget(directory)
     say(f"a new devnet in {directory}: {plan.validators} validators, {plan.preset}")
-    made = homes.create(directory, plan)
+    made = homes.create(directory, plan, instead_of=old)
     record.save(made)
     return made
 
 
-def forget(directory: Path) -> None:
-    """Everything of the devnet in *directory* is deleted, but nothing else."""
-    old = record.load(directory)
-    for node in old.nodes:
-        shutil.rmtree(node.home, ignore_errors=True)
-    shutil.rmtree(directory / "keys", ignore_errors=True)
-    (directory / "links.log").unlink(missing_ok=True)
-    (directory / record.FILE).unlink()
+def _refuse_something_else(directory: Path) -> None:
+    """Raises NoDevnet if there is something in *directory* that is no devnet's."""
+    if (directory / record.FILE).exists() or not directory.exists():
+        return
+    if {path.name for path in directory.iterdir()} - OURS:
+        raise NoDevnet(f"{directory} holds something else; choose another folder with --dir")
+
+
+def _refuse_other_options(old: Devnet, plan: homes.Plan) -> None:
+    """Raises NoDevnet if an option that was given asks for another devnet than *old*."""
+    genesis = GenesisFile.load(Path(old.nodes[0].home) / "genesis.toml")
+    wanted = {
+        "validators": plan.validators != len(old.nodes),
+        "preset": plan.preset != old.preset,
+        "faults": plan.faults != (old.links is not None) and len(old.nodes) > 1,
+        "accounts": plan.load_accounts != old.load_accounts,
+    }
+    given = click.get_current_context().get_parameter_source
+    others = [f"--{name}" for name, differs in wanted.items() if differs and given(name) is not ParameterSource.DEFAULT]
+    others += [f"--set engine.{name}" for name, value in plan.params.items() if getattr(genesis.params, name) != value]
+    town = genesis.town.get("params", {})
+    others += [f"--set {name}" for name, value in plan.town_params.items() if town.get(name) != value]
+    if others:
+        raise NoDevnet(
+            f"the devnet in {old.directory} was made without {', '.join(others)}; leave it out to go on with that one, "
+            "or say --fresh to delete it and begin anew"
+        )
 
 
 def start_all(net: Devnet) -> Devnet:
@@ -195,14 +224,23 @@ async def _watch_until_interrupted(net: Devnet) -> None:
         except* OSError as group:
             raise group.exceptions[0] from None
         finally:  # a second signal is still received here, and interrupts nothing
-            _stop_all(net.directory)
+            _stop_all(net)
 
 
-def _stop_all(directory: Path) -> None:
-    with suppress(OSError):  # the terminal may be gone
-        click.echo("stopping all nodes …", err=True)
-    with record.changing(directory):
-        report_stubborn(fleet.down(record.load(directory)))
+def _stop_all(watched: Devnet) -> None:
+    """All nodes of *watched* have stopped; those of a devnet that was started after it was taken down go on."""
+    with suppress(NoDevnet), record.changing(watched.directory):  # or it was deleted meanwhile
+        net = record.load(watched.directory)
+        if net.watcher == watched.watcher:
+            _tell_terminal(STOPPING)
+            report_stubborn(fleet.down(net))
+            return
+    _tell_terminal("another command has stopped this devnet")
+
+
+def _tell_terminal(text: str) -> None:
+    with suppress(OSError):  # it may be gone
+        click.echo(text, err=True)
 
 
 async def _cancel_on_signal(signals: Any, scope: trio.CancelScope) -> None:

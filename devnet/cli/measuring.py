@@ -58,7 +58,7 @@ def bench_command(
     Runs nodes of its own, in a folder bench inside of --dir; let nothing else run meanwhile.
     """
     say = Say(quiet=False)
-    with record.changing(directory):
+    with record.changing(directory, new=True):
         if _runs(directory):
             say(f"a devnet runs in {directory} and takes its share of the machine; better: allting devnet down")
         plan = bench.Plan(
@@ -89,7 +89,7 @@ def bench_join_command(directory: Path, blocks: int, transfers: int, accounts: i
 
     plan = joins.Plan(blocks=blocks, transfers=transfers, accounts=accounts, runs=runs)
     signal.signal(signal.SIGTERM, _interrupted)
-    with record.changing(directory):
+    with record.changing(directory, new=True):
         figures = joins.bench(_free_folder(directory / "bench-join"), plan, Say(quiet=False))
     click.echo(json.dumps(figures, indent=1) if as_json else _table_of(figures))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,15 +100,69 @@ def test_a_split_reaches_the_links_and_heal_mends_it(net: Devnet) -> None:
         (["kill", "one"], "0,1"),
         (["split", "0/0"], "two groups"),
         (["split", "x"], "0,1/2,3"),
-        (["heal"], "allting devnet down"),
-        (["load", "--seconds", "1"], "no node"),
+        (["kill", "0,1"], "node0, node1 did not run"),
+        (["stop", "0,1"], "node0, node1 did not run"),
+        (["resume", "0"], "does not run"),
+        (["heal"], "allting devnet up"),
+        (["load", "--seconds", "1"], "no funded accounts"),
         (["up", "--set", "nonsense"], "module.param=value"),
+        (["up", "--set", "engine.nope=5"], "the engine has no parameter nope"),
+        (["up", "--validators", "4"], "without --validators; leave it out"),
+        (["up", "--preset", "CITY", "--set", "coin.nope=1"], "without --preset, --set coin.nope"),
+        (["up", "--set", "engine.heartbeat_ms=1"], "without --set engine.heartbeat_ms"),
     ],
 )
 def test_mistakes_say_what_to_do(net: Devnet, arguments: list[str], hint: str) -> None:
     done = command(net, *arguments)
     assert done.exit_code != 0
     assert hint in done.output
+
+
+def test_what_was_done_is_said_of_those_to_which_it_was_done(net: Devnet) -> None:
+    net = fleet.start_node(net, 1)
+    assert "node1 is not paused" in command(net, "resume", "1").output
+    assert command(net, "pause", "1").exit_code == 0
+    assert "node1 is paused already" in command(net, "pause", "1").output
+    assert command(net, "kill", "0,1,1").stdout == "killed node1; node0 did not run\n"
+
+
+def test_several_nodes_are_stopped_together(net: Devnet) -> None:
+    for number in range(3):
+        net = fleet.start_node(net, number)
+    assert command(net, "stop", "0,2").stdout == "stopped node0, node2\n"
+    assert states(net.directory) == ["stopped", "running", "stopped"]
+
+
+def test_a_node_that_was_started_by_hand_is_no_devnets(net: Devnet) -> None:
+    with socket.create_server(("127.0.0.1", int(net.node(2).rpc.rpartition(":")[2]))):
+        done = command(net, "start", "2")
+    assert done.exit_code == 1
+    assert f"allting stop --home {net.node(2).home}" in done.output
+    assert states(net.directory)[2] == "stopped"
+
+
+def test_a_bad_parameter_is_refused_before_the_old_devnet_is_forgotten(net: Devnet) -> None:
+    (net.directory / "light.json").write_text("{}")
+    assert command(net, "up", "--fresh", "--set", "nope.nope=1").exit_code == 1
+    assert record.load(net.directory) == net
+    assert Path(net.node(0).home).exists()
+    made = homes.create(net.directory, homes.Plan(validators=1, load_accounts=0), instead_of=net)
+    record.save(made)
+    assert {path.name for path in made.directory.iterdir()} - {".lock"} == {"devnet.json", "keys", "node0"}
+
+
+def test_what_was_proved_before_is_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(homes, "create", lambda *_, **__: pytest.fail("made"))
+    (tmp_path / "light.json").write_text("{}")
+    with pytest.raises(pytest.fail.Exception, match="made"):
+        CliRunner().invoke(devnet, ["up", "--dir", str(tmp_path)], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("arguments", [["down"], ["kill", "0"], ["status"], ["start", "0"], ["stop", "0"]])
+def test_a_folder_without_a_devnet_stays_as_it_is(arguments: list[str], tmp_path: Path) -> None:
+    done = CliRunner().invoke(devnet, [*arguments, "--dir", str(tmp_path / "none")])
+    assert "allting devnet up" in done.output
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_node_that_runs_is_not_started_twice(net: Devnet) -> None:
@@ -130,6 +185,7 @@ def test_a_folder_with_something_else_is_not_touched(tmp_path: Path) -> None:
     done = CliRunner().invoke(devnet, ["up", "--dir", str(tmp_path)])
     assert done.exit_code == 1
     assert "something else" in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["diary"]
     assert (tmp_path / "diary").read_text() == "mine"
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from devnet import record, view
+from devnet import fleet, record, view
 from devnet.facts import NodeFacts, all_facts, wait_until_ready
 from devnet.fleet import StartFailed
+from devnet.processes import Process
 from tests.devnet.test_record import example
 
 RUNNING = NodeFacts(
@@ -75,12 +77,33 @@ async def test_the_sentence_of_a_node_that_can_say_why_it_ended_is_enough(tmp_pa
     assert str(failed.value).startswith("node1 can't start: can't listen on 127.0.0.1:12001 (its home: ")
 
 
-async def test_the_view_ends_when_no_node_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(view, "PLAIN_SECONDS", 0.001)
-    net = example(tmp_path)
+@pytest.mark.parametrize("next_up", [None, Process(2, 0)])
+async def test_the_view_ends_when_the_devnet_was_taken_down(tmp_path: Path, next_up: Process | None) -> None:
+    ours = dataclasses.replace(example(tmp_path), watcher=Process(1, 0))
+    record.save(dataclasses.replace(ours, watcher=next_up))
+    out = io.StringIO()
+    await view.watch(ours, Console(file=out, width=200))
+    assert "node0" not in out.getvalue()
+
+
+async def test_the_view_goes_on_while_all_nodes_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(view, "PLAIN_SECONDS", 0)
+    net = dataclasses.replace(example(tmp_path), watcher=Process(1, 0))
     for node in net.nodes:
         net = net.with_node(dataclasses.replace(node, process=None))
     record.save(net)
+
+    class Twice(Console):
+        """Takes the devnet down once it was shown a second time."""
+
+        shown = 0
+
+        def print(self, *things: Any, **how: Any) -> None:
+            self.shown += 1
+            if self.shown == 2:
+                fleet.down(net)
+            super().print(*things, **how)
+
     out = io.StringIO()
-    await view.watch(net, Console(file=out, width=200))
-    assert "node0 stopped | node1 stopped" in out.getvalue()
+    await view.watch(net, Twice(file=out, width=200))
+    assert out.getvalue().count("node0 stopped | node1 stopped") == 2
