@@ -198,7 +198,7 @@ class Outbox:
 class Inbox:
     """The receiving end: messages that wait for the service, the credit we gave, and how fast it goes back."""
 
-    __slots__ = ("_given", "_missing", "_parts", "_pending", "_tokens", "_tokens_at", "_traffic", "channel", "queue")
+    __slots__ = ("_begun", "_given", "_missing", "_pending", "_tokens", "_tokens_at", "_traffic", "channel", "queue")
 
     def __init__(self, channel: Channel, now: float, traffic: Traffic) -> None:
         """*now*: seconds on the clock that `grant` is asked with."""
@@ -206,7 +206,7 @@ class Inbox:
         self.queue: deque[bytes] = deque()
         self._given = channel.receive_window_bytes
         self._pending = 0
-        self._parts: list[bytes] = []
+        self._begun = bytearray()  # a list of pieces would hold an object for each, however small
         self._missing = 0
         self._tokens = float(channel.receive_window_bytes)
         self._tokens_at = now
@@ -233,7 +233,7 @@ class Inbox:
         if len(piece) >= total:
             raise BadMessage("a piece as long as its message", "bad_message.frame")
         self._charge(total + MESSAGE_OVERHEAD_BYTES)
-        self._parts = [piece]
+        self._begun += piece
         self._missing = total - len(piece)
         self._traffic.bytes_received += len(piece)
 
@@ -241,12 +241,12 @@ class Inbox:
         """The next *piece* is kept; the last one makes the message wait for the service. Raises BadMessage."""
         if len(piece) > self._missing:
             raise BadMessage("a piece of nothing", "bad_message.frame")
-        self._parts.append(piece)
+        self._begun += piece
         self._missing -= len(piece)
         self._traffic.bytes_received += len(piece)
         if self._missing == 0:
-            self.queue.append(b"".join(self._parts))
-            self._parts = []
+            self.queue.append(bytes(self._begun))
+            self._begun = bytearray()
             self._traffic.messages_received += 1
 
     def taken(self, count: int, size: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -151,6 +152,22 @@ def test_a_broken_order_of_pieces_is_a_bad_message(acts: object, code: str) -> N
     with pytest.raises(BadMessage) as refused:
         acts(inbox)
     assert refused.value.code == code
+
+
+def test_a_message_in_tiny_pieces_takes_no_more_memory_than_its_bytes() -> None:
+    total = 400_000
+    _, inbox = ends(channel(1, message_bytes_max=total, receive_window_bytes=2 * total))
+    more = frames.more_section(1, b"xy") * 1_000
+    tracemalloc.start()
+    try:
+        inbox.begin(total, b"ab")
+        for _ in range(total // 2_000 - 1):
+            deliver([more], inbox)
+        assert tracemalloc.get_traced_memory()[0] < 2 * total
+    finally:
+        tracemalloc.stop()
+    deliver([frames.more_section(1, b"xy") * 999], inbox)
+    assert inbox.queue[0] == b"ab" + b"xy" * (total // 2 - 1)
 
 
 def test_invented_credit_is_a_bad_message() -> None:
