@@ -63,7 +63,8 @@ def test_a_size_beyond_the_channels_is_refused_when_it_is_announced_not_when_it_
     inbox = Inbox(channel(message_bytes_max=1_000), 0.0, Traffic())
     with pytest.raises(BadMessage, match="too large"):
         inbox.begin(1_001, b"x")
-    assert not inbox._parts
+    with pytest.raises(BadMessage, match="a piece of nothing"):
+        inbox.more(b"x")
 
 
 async def test_large_answers_that_nobody_asked_for_are_not_decoded(
