@@ -22,9 +22,9 @@ SLICE_ENTRIES = 128
 def read_piece(
     trees: StateTrees, state: State, subtree: Subtree, *, entries_max: int = PIECE_ENTRIES_MAX
 ) -> Generator[None, None, StateEntries | StateNode]:
-    """The answer to whoever asks for *subtree*, of the height of *state*; yields now and then.
+    """The answer to whoever asks for *subtree*, of the height of *state*; yields now and then. Raises StoreFailed.
 
-    Raises StateGone when the height is pruned meanwhile, StoreFailed.
+    That height must stay until the end (`Kept.pins`): the tree's nodes are read without a look at the horizon.
     """
     module = subtree.module
     leaves = []

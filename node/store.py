@@ -219,10 +219,14 @@ class Store:
     def read_piece(
         self, module: str, path: bytes, height: int, *, entries_max: int = PIECE_ENTRIES_MAX
     ) -> Generator[None, None, StateEntries | StateNode]:
-        """What lies at *path* of *module*'s tree at *height*; yields now and then. Raises StateGone, KeyError."""
+        """What lies at *path* of *module*'s tree at *height*, which stays until the generator is through or closed.
+
+        Yields now and then. Raises StateGone, KeyError.
+        """
         subtree = self._trees.walk(module, path, height)
         state = StoredState(self._environment, self.kept.states, height)
-        return read_piece(self._trees, state, subtree, entries_max=entries_max)
+        with self.kept.pins.hold(height):
+            return (yield from read_piece(self._trees, state, subtree, entries_max=entries_max))
 
     async def begin_import(self) -> None:
         """The store holds nothing but the promise of a snapshot; opened like that, it is empty."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from consensus.jellyfish import EMPTY, root_of
 from consensus.params import TINY
 from consensus.restored import chain_state_from, members_in
 from node.snapshot_messages import DEPTH_MAX, PIECE_BYTES_MAX, Place, StateEntries, StateNode
-from node.snapshot_pieces import Part, verified_entries, verified_node
+from node.snapshot_pieces import SLICE_ENTRIES, Part, verified_entries, verified_node
 from node.state_nodes import hash_of, inner_reference
 from node.store import Store
 from node.store_import import Landing, Piece
@@ -34,7 +34,11 @@ OFTEN = dataclasses.replace(TINY, snapshot_interval_blocks=1)
 
 def piece_at(store: Store, height: int, part: Part, *, entries_max: int = 3) -> StateEntries | StateNode:
     """What *store* answers to whoever asks for *part*."""
-    reading = store.read_piece(part.module, part.path, height, entries_max=entries_max)
+    return read_through(store.read_piece(part.module, part.path, height, entries_max=entries_max))
+
+
+def read_through(reading: Generator[None, None, StateEntries | StateNode]) -> StateEntries | StateNode:
+    """What *reading* gives in the end."""
     while True:
         try:
             next(reading)
@@ -196,6 +200,26 @@ async def test_snapshots_are_kept_when_older_states_are_pruned(tmp_path: Path) -
     await store.prune(11)
     assert store.kept.states.oldest == 6
     assert store.kept.snapshot_heights() == (9, 6)
+    store.close()
+
+
+async def test_a_piece_that_is_half_read_when_its_height_is_due_to_go_is_read_to_its_end(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "chain", inline=True, map_bytes=2**22)
+    write_genesis(store, {"coin": {}}, params=OFTEN)
+    blocks = [{b"k%d" % key: b"%d.%d" % (height, key) for key in range(2 * SLICE_ENTRIES)} for height in range(4)]
+    store.commit_inline(decide(store, {"coin": {**blocks[0]}}))
+    reading = store.read_piece("coin", b"", 1)
+    next(reading)
+    for block in blocks[1:]:
+        store.commit_inline(decide(store, {"coin": {**block}}))
+    while not await store.prune(4):
+        pass
+    piece = read_through(reading)
+    assert isinstance(piece, StateEntries)
+    assert dict(piece.entries) == blocks[0]
+    while not await store.prune(4):
+        pass
+    assert store.kept.states.oldest == 3, "it goes once nobody reads it"
     store.close()
 
 
