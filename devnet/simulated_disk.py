@@ -117,6 +117,10 @@ class SimulatedDisk(Disk):
         self._unsynced.pop(path, None)
         return super()._create(path, mode, label)
 
+    def _written_by_another(self, path: Path) -> None:
+        self._names.append(_NameChange(path.parent, path.unlink))
+        self._unsynced[path] = [_Change(0, path.read_bytes(), b"", 0)]
+
     def _replace(self, source: Path, target: Path) -> None:
         restore_target = _restorer(target)
 
@@ -130,6 +134,7 @@ class SimulatedDisk(Disk):
 
     def _link(self, source: Path, target: Path) -> None:
         super()._link(source, target)
+        self._unsynced[target] = list(self._unsynced.get(source, ()))
         self._names.append(_NameChange(target.parent, target.unlink))
 
     def _unlink(self, path: Path) -> None:
@@ -162,7 +167,7 @@ class _Change:
 
     at: int
     data: bytes | None
-    """None: the file was cut at `at`."""
+    """None: the file ends at `at`."""
     former: bytes
     """What stood there."""
     former_size: int
@@ -173,10 +178,10 @@ class _Change:
 
     def redo(self, content: bytearray, size: int | None = None) -> None:
         """The change reaches the disk, a write perhaps only with its first *size* bytes."""
+        content.extend(bytes(max(0, self.at - len(content))))  # what was to stand before it never came
         if self.data is None:
             del content[self.at :]
             return
-        content.extend(bytes(max(0, self.at - len(content))))  # what was to stand before it never came
         part = self.data[:size]
         content[self.at : self.at + len(part)] = part
 

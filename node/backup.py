@@ -12,7 +12,6 @@ import errno
 import hashlib
 import io
 import json
-import os
 import secrets
 import tarfile
 from collections.abc import Callable, Iterator
@@ -22,10 +21,12 @@ from typing import Any
 import trio
 
 from consensus.codec import BadMessage
-from node.disk import DISK
+from consensus.signing import sha256
+from node.disk import DISK, Disk, File
 from node.files import PRIVATE_MODE, write_atomically
 from node.home import Home
 from node.store import Store
+from node.store_check import check_store
 from node.store_environment import StoreFailed
 from node.store_rows import CHUNK_BYTES_MAX, TABLES, Chunk, write_rows
 
@@ -35,6 +36,8 @@ MEMBERS_MAX = 1_000_000
 """Of a backup that is read: a terabyte of chunks."""
 SUMS_BYTES_MAX = 256 * 2**20
 SMALL_BYTES_MAX = 64 * 2**20
+WRITE_BYTES = 2**20
+"""Are handed to the operating system at once."""
 PAUSE_S = 0.002
 """After each millisecond of reading: the chain has two thirds of the node."""
 
@@ -59,15 +62,18 @@ def _home_files(home: Home) -> dict[str, Path]:
 # Writing --------------------------------------------------------------------------------------------------------------
 
 
-async def write_backup(store: Store, home: Home, file: Path, tell: Tell = lambda done, total: None) -> dict[str, Any]:
+async def write_backup(
+    store: Store, home: Home, file: Path, tell: Tell = lambda done, total: None, *, disk: Disk = DISK
+) -> dict[str, Any]:
     """*file* holds a backup of *store*'s latest height and of *home*, durably, mode 0600; returns its manifest.
 
-    The store may go on meanwhile. Raises FileExistsError where *file* stands already, OSError.
+    A crash leaves no *file* or a whole one. The store may go on meanwhile. Raises FileExistsError where *file* stands
+    already, OSError.
     """
     async with store.copied() as rows:
         manifest = _manifest(store)
         total = store.used_bytes
-        with _Writer(file, mtime_s=manifest["time_ms"] // 1000) as writer:
+        with _Writer(file, mtime_s=manifest["time_ms"] // 1000, disk=disk) as writer:
             writer.add(MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
             for name, path in _home_files(home).items():
                 if path.exists():
@@ -100,15 +106,18 @@ def _manifest(store: Store) -> dict[str, Any]:
 class _Writer:
     """A backup in the making, beside the place that it takes when it is whole."""
 
-    def __init__(self, file: Path, *, mtime_s: int) -> None:
+    def __init__(self, file: Path, *, mtime_s: int, disk: Disk) -> None:
         if file.exists():
             raise FileExistsError(errno.EEXIST, "a file stands there already; choose another name", str(file))
         self._path = file
         self._mtime_s = mtime_s
         self._beside = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
-        descriptor = os.open(self._beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_MODE)
-        self._file = os.fdopen(descriptor, "wb")
-        self._tar = tarfile.open(fileobj=self._file, mode="w|", format=tarfile.USTAR_FORMAT)  # noqa: SIM115  # lives as long as the writer
+        self._disk = disk
+        self._label = f"{file.name}.new"
+        self._file = disk.create(self._beside, mode=PRIVATE_MODE, label=self._label)
+        self._tar = tarfile.open(  # noqa: SIM115  # lives as long as the writer
+            fileobj=_Growing(self._file), mode="w|", format=tarfile.USTAR_FORMAT, bufsize=WRITE_BYTES
+        )
         self._sums: list[str] = []
         self.written = 0
         """Bytes of members so far."""
@@ -129,10 +138,10 @@ class _Writer:
         """The file is whole, on the disk, and in its place; returns its bytes."""
         self._put(SUMS, "".join(self._sums).encode())
         self._tar.close()
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        os.link(self._beside, self._path)  # never over an existing file
-        DISK.sync_folder(self._path.parent)
+        self._file.sync()
+        self._disk.link(self._beside, self._path)  # never over an existing file
+        self._disk.unlink(self._beside, label=self._label)
+        self._disk.sync_folder(self._path.parent)
         return self._path.stat().st_size
 
     def _put(self, name: str, data: bytes) -> None:
@@ -142,10 +151,46 @@ class _Writer:
         self.written += len(data)
 
 
+class _Growing(io.RawIOBase):
+    """Each write stands behind the last one in *file*."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self._size = 0
+
+    def write(self, data: Any, /) -> int:
+        self._file.write(data, self._size)
+        self._size += len(data)
+        return len(data)
+
+
 # Reading --------------------------------------------------------------------------------------------------------------
 
 
-def unpack(file: Path, home: Home, tell: Tell = lambda done, total: None) -> dict[str, Any]:
+def restore(
+    file: Path,
+    home: Home,
+    tell: Tell = lambda done, total: None,
+    tell_checked: Tell = lambda done, total: None,
+    *,
+    disk: Disk = DISK,
+) -> dict[str, Any]:
+    """*home* is that of the backup in *file*, every block, signature and value in it checked; returns the manifest.
+
+    The settings come last: a crash leaves a whole home, or one without settings, which is none. *tell_checked* hears
+    of heights. Raises BadBackup, StoreFailed, FileExistsError, OSError.
+    """
+    manifest = unpack(file, home, tell, disk=disk)
+    store = Store.open(home.chain, disk=disk)
+    try:
+        check_store(store, sha256(home.genesis.read_bytes()), tell_checked)
+    finally:
+        store.close()
+    write_atomically(home.config, manifest.pop("config").encode(), disk=disk)
+    return manifest
+
+
+def unpack(file: Path, home: Home, tell: Tell = lambda done, total: None, *, disk: Disk = DISK) -> dict[str, Any]:
     """*home* holds the chain and the files of the backup in *file*, but its settings; returns the manifest.
 
     The settings are returned in it as ``config``: whoever calls writes them once the chain is checked, for they say
@@ -165,9 +210,9 @@ def unpack(file: Path, home: Home, tell: Tell = lambda done, total: None) -> dic
                 config = data
             else:
                 mode = PRIVATE_MODE if name.startswith("keys/") else 0o644
-                write_atomically(files[name], data, mode=mode, replace=False)
+                write_atomically(files[name], data, mode=mode, replace=False, disk=disk)
             name, data = reader.next()
-        write_rows(home.chain, reader.chunks(name, data))
+        write_rows(home.chain, reader.chunks(name, data), disk=disk)
     except (tarfile.TarError, EOFError) as error:
         raise BadBackup(f"{file} is cut short or no backup ({error}); take another copy of it") from error
     except BadMessage as error:
@@ -236,4 +281,4 @@ class _Reader:
             name, data = self.next()
 
 
-__all__ = ["BadBackup", "StoreFailed", "unpack", "write_backup"]
+__all__ = ["BadBackup", "StoreFailed", "restore", "unpack", "write_backup"]

@@ -126,6 +126,13 @@ class Disk:
         with self.step(Act.OPEN, path, label):
             return self._create(path, mode, label or path.name)
 
+    @contextmanager
+    def written_by_another(self, path: Path) -> Iterator[None]:
+        """A library that knows no `Disk` makes the file *path* within; it is durable once it was opened and synced."""
+        with self.step(Act.WRITE, path):
+            yield
+            self._written_by_another(path)
+
     def replace(self, source: Path, target: Path) -> None:
         """*source* stands at *target*, in place of what stood there; surely so after `sync_folder`."""
         with self.step(Act.REPLACE, target):
@@ -150,6 +157,9 @@ class Disk:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
         os.fchmod(descriptor, mode)  # the umask may have taken bits away
         return File(self, path, label, descriptor)
+
+    def _written_by_another(self, path: Path) -> None:
+        pass
 
     def _replace(self, source: Path, target: Path) -> None:
         os.replace(source, target)

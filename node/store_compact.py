@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from node.disk import DISK
+from node.disk import DISK, Disk
 from node.store import Store
-from node.store_environment import StoreFailed
+from node.store_environment import DATA_FILE, StoreFailed
 
-DATA_FILE = "data.mdb"
 BESIDE = "compacting"
 WATCH_S = 0.5
 
 
-def compact(folder: Path, tell: Callable[[int, int], None] = lambda done, total: None) -> tuple[int, int]:
+def compact(
+    folder: Path, tell: Callable[[int, int], None] = lambda done, total: None, *, disk: Disk = DISK
+) -> tuple[int, int]:
     """The store in *folder* holds the same rows in a file without free pages; returns its bytes before and after.
 
     A crash leaves the old file or the new one, whole. *tell* hears of bytes written, and how many at most there will
     be. Raises StoreInUse while a node runs, StoreFailed.
     """
     beside = folder / BESIDE
-    store = Store.open(folder)
+    store = Store.open(folder, disk=disk)
     try:
         shutil.rmtree(beside, ignore_errors=True)  # what a crash left of an earlier attempt
         used = sum(size.bytes for size in store.table_sizes().values())
@@ -35,18 +35,18 @@ def compact(folder: Path, tell: Callable[[int, int], None] = lambda done, total:
         beside.mkdir(mode=0o700)
         with _watched(beside / DATA_FILE, used, tell):
             store.copy_compact(beside)
-        _check(store, beside)
-        os.replace(beside / DATA_FILE, folder / DATA_FILE)
-        DISK.sync_folder(folder)
+        _check(store, beside, disk)
+        disk.replace(beside / DATA_FILE, folder / DATA_FILE)
+        disk.sync_folder(folder)
         return before, (folder / DATA_FILE).stat().st_size
     finally:
         store.close()
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _check(store: Store, beside: Path) -> None:
+def _check(store: Store, beside: Path, disk: Disk) -> None:
     """The copy opens, and holds as many rows of each table, and the same chain. Raises StoreFailed."""
-    copy = Store.open(beside)
+    copy = Store.open(beside, disk=disk)
     try:
         rows, copied = ({name: size.rows for name, size in each.table_sizes().items()} for each in (store, copy))
         if rows != copied or copy.chain_state() != store.chain_state():

@@ -24,6 +24,8 @@ import trio
 from node.disk import DISK, Act, Disk, DiskFailed, advice
 from node.store_probe import is_readable
 
+DATA_FILE = "data.mdb"
+"""LMDB's, in the folder of an environment."""
 MAP_BYTES = 2**30
 """First size of the map: address space, not disk; the file is as large as what was written."""
 _FILL_MAX_PERCENT = 80
@@ -79,7 +81,7 @@ class Environment:
                     sync=disk.syncs,
                 )
                 try:
-                    _require_whole(path, env)
+                    _require_whole(path, env, disk)
                     environment = cls(path, descriptor, env, tables, disk)
                     disk.sync_folder(path)
                     return environment
@@ -180,13 +182,12 @@ class Environment:
 
     def copy_compact(self, folder: Path) -> None:
         """The same tables without free pages are in the empty *folder*, durably. Nothing may be written meanwhile."""
+        file = folder / DATA_FILE
         with _disk_errors(self.path):
-            self._env.copy(str(folder), compact=True)
-            descriptor = os.open(folder / "data.mdb", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            with self._disk.written_by_another(file):
+                self._env.copy(str(folder), compact=True)
+            with self._disk.open(file) as copy:
+                copy.sync()
             self._disk.sync_folder(folder)
 
     @property
@@ -257,18 +258,20 @@ class _Attempt:
     is_committed: bool = False
 
 
-def _require_whole(path: Path, env: lmdb.Environment) -> None:
+def _require_whole(path: Path, env: lmdb.Environment, disk: Disk) -> None:
     """No page that is in use lies behind the end of the file: to look at it would end the process (SIGBUS).
 
     Raises StoreFailed. A file that is shorter than its database says may be whole all the same: pages at the end that
     a commit took and gave back are never written. Then all of it is read once, and the file made as long as it should.
     """
     size = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
-    file = path / "data.mdb"
+    file = path / DATA_FILE
     if file.stat().st_size < size:
         if not is_readable(path):
             raise failed(path, lmdb.CorruptedError("the end of data.mdb is missing"))
-        os.truncate(file, size)
+        with disk.open(file) as data:
+            data.truncate(size)
+            data.sync()  # before LMDB's next commit, which takes the size for granted
 
 
 def _take_lock(descriptor: int, path: Path) -> None:

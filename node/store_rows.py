@@ -15,6 +15,7 @@ import lmdb
 
 from consensus.codec import BadMessage, decode, encode
 from node import store_blocks
+from node.disk import DISK, Disk
 from node.events import PLACES
 from node.state import KEYS, VALUES
 from node.state_plan import NODES, ROOTS, STALE
@@ -135,12 +136,12 @@ def read_chunk(data: bytes) -> list[Row]:
     return list(zip(items[::2], items[1::2], strict=True))  # type: ignore[arg-type]  # all are bytes
 
 
-def write_rows(path: Path, chunks: Iterator[Chunk]) -> None:
+def write_rows(path: Path, chunks: Iterator[Chunk], *, disk: Disk = DISK) -> None:
     """A new store in folder *path* holds the rows of *chunks*, which come as `Rows` gives them.
 
     Raises StoreFailed, and BadMessage for chunks that no store gave.
     """
-    environment = Environment.open(path, TABLES, map_bytes=MAP_BYTES)
+    environment = Environment.open(path, TABLES, map_bytes=MAP_BYTES, disk=disk)
     try:
         batch: list[Chunk] = []
         for chunk in chunks:

@@ -10,16 +10,14 @@ from typing import Any
 import click
 import trio
 
-from consensus.signing import sha256
 from node.admin import NotRunning
-from node.backup import unpack, write_backup
+from node.backup import restore as restore_backup
+from node.backup import write_backup
 from node.cli import founding
 from node.cli.place import Place, home_option, new_home_option
 from node.cli.screen import Mistake, Screen, json_option
-from node.files import write_atomically
 from node.home import Home
 from node.store import Store
-from node.store_check import check_store
 from node.store_compact import compact as compact_store
 
 MIB = 2**20
@@ -69,9 +67,7 @@ def restore(file: Path, place: Place, screen: Screen) -> None:
         raise Mistake(f"{home.node_key} exists, and the backup has one, too; give an empty or new folder with --home")
     made = not place.path.exists()
     try:
-        manifest = unpack(file, home, _megabytes(screen, "unpacking, MiB"))
-        _check(home, screen)
-        write_atomically(home.config, manifest.pop("config").encode())
+        manifest = restore_backup(file, home, _megabytes(screen, "unpacking, MiB"), screen.steps("checking, heights"))
     except BaseException:
         _undo(home, whole=made)
         raise
@@ -84,14 +80,6 @@ def restore(file: Path, place: Place, screen: Screen) -> None:
             f"Next: allting start --home {place.path}",
         ],
     )
-
-
-def _check(home: Home, screen: Screen) -> None:
-    store = Store.open(home.chain)
-    try:
-        check_store(store, sha256(home.genesis.read_bytes()), screen.steps("checking, heights"))
-    finally:
-        store.close()
 
 
 def _undo(home: Home, *, whole: bool) -> None:
