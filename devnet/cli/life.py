@@ -124,8 +124,8 @@ def _down_on_failure(directory: Path, *, lock: AbstractContextManager[None]) -> 
 
 @contextmanager
 def _stopping_on_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does: with an exception."""
-    before = {number: signal.signal(number, _exit) for number in (signal.SIGTERM, signal.SIGHUP)}
+    """SIGTERM and SIGHUP end the block as Ctrl-C does."""
+    before = {number: signal.signal(number, _interrupted) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
@@ -133,8 +133,8 @@ def _stopping_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _exit(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
+def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 async def _until_ready(net: Devnet, say: Say) -> None:

@@ -172,6 +172,43 @@ def test_a_second_node_takes_the_genesis_of_the_first(cli: Cli, tmp_path: Path) 
     assert (other / "genesis.toml").read_bytes() == (cli.home / "genesis.toml").read_bytes()
 
 
+@pytest.mark.parametrize(
+    "stop", [KeyboardInterrupt(), BaseExceptionGroup("nursery", [BaseExceptionGroup("inner", [KeyboardInterrupt()])])]
+)
+def test_ctrl_c_is_one_line_wherever_it_comes(cli: Cli, monkeypatch: pytest.MonkeyPatch, stop: BaseException) -> None:
+    def interrupted(*_: object) -> None:
+        raise stop
+
+    monkeypatch.setattr(Place, "admin", interrupted)
+    assert cli("stop", code=130) == "interrupted\n"
+
+
+def test_ctrl_c_while_the_command_loads_is_one_line() -> None:
+    code = "import sys; sys.modules['click'] = None\ntry: import node.cli.main\nexcept ImportError: raise SystemExit(1)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0, "main loads nothing to interrupt"
+
+
+def test_a_group_with_more_than_ctrl_c_is_a_defect_and_shown(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise BaseExceptionGroup("nursery", [KeyboardInterrupt(), ZeroDivisionError()])
+
+    monkeypatch.setattr(Place, "admin", fails)
+    with pytest.raises(BaseExceptionGroup):
+        main(["stop"])
+
+
+def test_ctrl_c_at_a_prompt_is_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("click.termui.visible_prompt_func", interrupted)
+    assert "interrupted" in cli("keys", "recover", "anna", "--open", code=130)
+
+
+def test_the_version_is_an_option_too(cli: Cli) -> None:
+    assert cli("--version").startswith("allting ")
+
+
 def test_a_malformed_genesis_names_key_and_line(cli: Cli, tmp_path: Path) -> None:
     cli("init")
     broken = tmp_path / "genesis.toml"
