@@ -153,6 +153,12 @@ class ConsensusDriver:
         """A verified vote that `wants_vote` approved is on its way to the machine."""
         self.feed(VoteReceived(vote))
 
+    def late_vote_arrived(self, vote: Vote) -> None:
+        """A verified vote of the stored height is part of our next proposal's commit, or proves that its maker lied."""
+        proof = self.last_commit.take(vote)
+        if proof is not None:
+            self._convict(proof)
+
     def proposal_arrived(self, proposal: Proposal, block: Block) -> None:
         """A verified proposal of this height that `HeightInProgress.wants_proposal` approved is looked into."""
         height = self.height
@@ -295,7 +301,7 @@ class ConsensusDriver:
                 self._convict(DuplicateVote.of(effect.first, effect.second))
 
     def _convict(self, evidence: DuplicateVote) -> None:
-        """*evidence*, found at the height in progress, waits for a block after it."""
+        """*evidence*, found at the height in progress or the one before, waits for a block, if it counts."""
         self.equivocations += 1
         vote = evidence.first
         log.warning("equivocation_found", validator=vote.validator.hex(), height=vote.height, round=vote.round)
@@ -369,8 +375,12 @@ class ConsensusDriver:
         number = self.height.number
         if self._trust_root is not None:
             self._trust_root.require(number, executed.id)
-        await self._store.commit(executed.decided_by(commit))
         parent = self.height.parent
+        last_commit = LastCommit(parent.validators, commit, self.height.machine.tally)
+        # Before the decision is stored: the proof is on the disk before the votes that it is made of are forgotten.
+        for proof in (*self.last_commit.compared(executed.block.last_commit), *last_commit.compared(commit)):
+            self._convict(proof)
+        await self._store.commit(executed.decided_by(commit))
         self.voice.decided(parent.validators, executed.block.header, commit, parent.params.precision_ms)
         self._wal.reset(number)
         self._mempool.committed([transaction.id for transaction in executed.transactions])
@@ -379,9 +389,8 @@ class ConsensusDriver:
         log.debug("height_decided", height=number, round=commit.round, transactions=len(executed.transactions))
         self._decided = self._synced = None
         self.height = self._next_height()
-        self.last_commit = LastCommit(self.height.parent.last_validators, commit)
+        self.last_commit = last_commit
         # What is still in the inbox is too late for the machine, but not for the commit that we propose next.
         for vote in self._inbox.clear():
-            if self.last_commit.lacks(vote):
-                self.last_commit.add(vote)
+            self.late_vote_arrived(vote)
         self._heights.reached(number)

@@ -269,11 +269,12 @@ class ConsensusGossip:
 
     def _take_late_vote(self, height: HeightInProgress, vote: Vote) -> None:
         validator = height.parent.last_validators.by_address(vote.validator)
-        if validator is None or not self._driver.last_commit.lacks(vote):
+        last = self._driver.last_commit
+        if validator is None or not (last.lacks(vote) or last.doubts(vote)):
             return
         if not vote.verify(self._chain_id, validator.public_key):
             raise BadMessage("a vote whose signature is wrong", "bad_message.signature")
-        self._driver.last_commit.add(vote)
+        self._driver.late_vote_arrived(vote)
 
     def _take_proposal(self, view: PeerView, message: ProposalWithBlock) -> None:
         height = self._driver.height

@@ -86,9 +86,19 @@ class EvidencePool:
             self._wake()
 
     def found(self, evidence: Evidence) -> None:
-        """*evidence*, our own find with signatures that hold, is on the disk, and ripe once its height is decided."""
-        if evidence.accused not in self._waiting and len(self._waiting) < WAITING_MAX:
-            self._keep(evidence)
+        """*evidence*, our own find with signatures that hold, is on the disk, and ripe once its height is decided.
+
+        Not so if it does not count: blocks have punished it, or some against the same validator waits already.
+        """
+        if evidence.accused in self._waiting or len(self._waiting) >= WAITING_MAX:
+            return
+        try:
+            self._past.require_counts(evidence)
+        except Uncounted as reason:
+            if reason.code != TOO_NEW:
+                log.debug("find_not_counted", validator=evidence.accused.hex(), height=evidence.height, why=str(reason))
+                return
+        self._keep(evidence)
 
     def add(self, evidence: Evidence) -> None:
         """*evidence* of others waits for a block, unless some against the same validator does already.

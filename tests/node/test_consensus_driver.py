@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from consensus.chain import commit_from_votes
+from consensus.evidence import DuplicateVote
 from consensus.inputs import Step
 from consensus.vote import VoteKind
 from node.consensus_driver import Synced
-from node.consensus_messages import BlockOnly, ProposalWithBlock
+from node.consensus_messages import BlockOnly, ProposalWithBlock, Votes
 from node.height import Candidate
 from node.last_commit import LastCommit
 from tests.node.bench import PRECOMMIT, PREVOTE, Bench, address, commit_of, first_proposer, settled, transaction, vote
@@ -149,7 +152,7 @@ async def test_the_commit_takes_nil_votes_and_those_for_its_block(tmp_path: Path
             vote(PRECOMMIT, 1, 0, executed.id, 1),
         ):
             assert not last.lacks(other)
-        last.add(good)
+        assert last.take(good) is None
         assert not last.lacks(good)
         assert last.commit is not None
         index = members.index_of(address(0))
@@ -157,3 +160,51 @@ async def test_the_commit_takes_nil_votes_and_those_for_its_block(tmp_path: Path
         entry = last.commit.entries[index]
         assert entry is not None
         assert not entry.for_block
+
+
+async def test_who_told_us_otherwise_than_a_synced_commit_says_is_convicted(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """The two votes of a liar went to two sides of a split; afterwards only the commit of the other side arrives."""
+    async with Bench(tmp_path, own=None).running() as bench:
+        executed = await bench.block()
+        bench.meets(1).peer.says(bench.votes(PRECOMMIT, 0, None, 0, 1))
+        await settled()
+        await bench.driver.apply(
+            Synced(Candidate(executed.block, []), commit_of(bench, executed.block, 1, 2, 3)),
+        )
+        lie = DuplicateVote.of(vote(PRECOMMIT, 1, 0, None, 1), vote(PRECOMMIT, 1, 0, executed.id, 1))
+        assert bench.evidence.ripe() == [lie]
+        assert bench.driver.equivocations == 1
+
+
+async def test_who_told_us_otherwise_than_the_next_block_says_is_convicted(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with Bench(tmp_path, own=None).running() as bench:
+        link = bench.meets(1)
+        members = bench.driver.height.parent.validators
+        link.peer.says(bench.votes(PRECOMMIT, 0, None, 0))
+        block = await bench.decides(link)
+        assert bench.evidence.ripe() == []
+        votes = [vote(PRECOMMIT, 1, 0, block.id, number) for number in range(4)]
+        bench.driver.last_commit.commit = commit_from_votes(members, votes, 1, 0, block.id)  # as the proposer has it
+        await bench.decides(link)
+        assert bench.evidence.ripe() == [DuplicateVote.of(vote(PRECOMMIT, 1, 0, None, 0), votes[0])]
+
+
+async def test_a_vote_after_the_decision_that_contradicts_one_before_it_convicts_once(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with Bench(tmp_path, own=None).running() as bench:
+        link = bench.meets(1)
+        block = await bench.decides(link)
+        late = vote(PRECOMMIT, 1, 0, None, 1)
+        link.peer.says(Votes((late,)), Votes((late,)), Votes((vote(PRECOMMIT, 1, 0, bytes(32), 1),)))
+        await settled()
+        assert bench.evidence.ripe() == [DuplicateVote.of(late, vote(PRECOMMIT, 1, 0, block.id, 1))]
+        assert bench.driver.equivocations == 1
+        link.peer.says(Votes((replace(vote(PRECOMMIT, 1, 0, None, 2), signature=bytes(64)),)))
+        await link.ended.wait()
+        assert link.fault is not None, "a forged one convicts nobody"
+        assert len(bench.evidence) == 1

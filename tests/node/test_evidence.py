@@ -236,6 +236,8 @@ async def test_what_no_longer_counts_leaves_the_pool(tmp_path: Path, autojump_cl
         await bench.decides(link)
         assert len(bench.evidence) == 0
         assert code(bench.evidence, lie(3, height=1)) == TOO_OLD
+        bench.evidence.found(lie(3, height=1))
+        assert len(bench.evidence) == 0, "a block with it would be invalid"
 
 
 def code(pool: EvidencePool, evidence: DuplicateVote) -> str:
