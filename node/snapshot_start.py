@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from contextlib import closing
 
 import structlog
@@ -63,7 +62,7 @@ def _network(own: Belongings, around: Surroundings, sources: Sources) -> Network
     for seed in p2p.seeds:
         book.add(PeerAddress.parse(seed), source="seed")
     return Network(
-        seed=secrets.token_bytes(32),
+        seed=around.dice.randbytes(32),
         hello=Hello(
             chain_id=own.genesis.chain_id, genesis_hash=own.genesis.hash, moniker="newcomer", listen_address=None
         ),
@@ -75,4 +74,5 @@ def _network(own: Belongings, around: Surroundings, sources: Sources) -> Network
         named=NamedPeers(persistent=map(PeerAddress.parse, p2p.persistent_peers)),
         clock=around.now_ms,
         dice=around.dice,
+        make_peer=around.make_peer,
     )

@@ -24,6 +24,8 @@ PAUSE_S = 1.5
 SLOW_BYTES_PER_S = 3_000
 FUSE_MOMENTS_MAX = 30
 """A height has about ten steps at the disk, each with a moment before and after it; a start has as many."""
+LATE_HEIGHTS = 10
+"""Who was never there comes once some height below it is decided."""
 SKEW_MAX_MS = 5_000
 """Of any clocks; the chain's time can run ahead so far, and the town then waits for it."""
 SKEW_ONE_MAX_MS = 3_600_000
@@ -276,10 +278,15 @@ async def leave(world: NodeWorld, dice: random.Random) -> None:
 
 
 async def join_late(world: NodeWorld, dice: random.Random) -> None:
-    """Full nodes that were away, or never there, join."""
+    """Full nodes that were away, or never there, join; these from some height on, so that snapshots can be had."""
+    first = dice.randrange(LATE_HEIGHTS)
     while True:
         await _pause(dice, 2 * PAUSE_S)
-        away = [node for node in world.nodes if not node.joined and not node.is_running]
+        away = [
+            node
+            for node in world.nodes
+            if not node.joined and not node.is_running and (node.starts or world.checker.height >= first)
+        ]
         if away:
             node = dice.choice(away)
             world.trace.fault("join_late", str(node.number))

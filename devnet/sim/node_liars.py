@@ -17,6 +17,7 @@ from consensus.inputs import Step
 from consensus.signing import public_key, sign
 from consensus.vote import Proposal, Vote, VoteKind, proposal_sign_bytes, vote_sign_bytes
 from devnet.sim.node_bad_blocks import BAD_BLOCKS
+from devnet.sim.node_false_answers import false_answer
 from devnet.sim.node_intruder import intrude
 from devnet.sim.node_machine import SimNode
 from devnet.sim.node_peers import Sent
@@ -24,7 +25,6 @@ from devnet.sim.node_town import CHAIN_ID, seed_of
 from node import consensus_messages, sync_messages, transaction_gossip
 from node.consensus_messages import BlockOnly, Bodies, ProposalWithBlock, Status, Votes
 from node.engine import Engine
-from node.sync_messages import DecidedHeight
 from p2p.peer import Peer
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 LATE_S = (0.1, 12.0)
 AHEAD = (1, 1_000_000)
 """How far a liar claims to be ahead, heights."""
+CLAIMS = 0.1
+"""How many of its statuses say that who lies about the past is ahead."""
 PAUSE_S = 1.0
 """Mean time between two unasked lies of a kind."""
 DRIP_BYTES_PER_S = 300
@@ -92,6 +94,10 @@ class LyingTap:
             case Status() if self._draws("lie_height"):
                 far = self._dice.choice((message.height + self._dice.randint(*AHEAD), self._dice.randint(1, 3)))
                 return self._lied("lie_height", [(0.0, consensus_messages.to_wire(replace(message, height=far)))])
+            case Status() if "lie_sync" in self._lies and self._dice.random() < CLAIMS:
+                # Who claims to be ahead is asked; else a liar would wait in vain for somebody to fall behind.
+                claim = replace(message, height=message.height + self._dice.randint(1, 3))
+                return self._lied("lie_height", [(0.0, consensus_messages.to_wire(claim))])
             case Bodies() if "lie_withheld_bodies" in self._lies:
                 return self._lied("lie_withheld_bodies", [])
             case Bodies() | BlockOnly() if "lie_bodies_until_polka" in self._lies and self._saw_polka():
@@ -143,16 +149,10 @@ class LyingTap:
         )
 
     def _of_sync(self, message: sync_messages.SyncMessage, truth: Sequence[Sent]) -> Sequence[Sent]:
-        if not isinstance(message, DecidedHeight):
+        engine = self._node.engine
+        lie = message if engine is None else false_answer(message, engine.store, self._dice)
+        if lie is message:
             return truth
-        header = message.block.header
-        lies = (
-            replace(message, block=replace(message.block, header=replace(header, time_ms=header.time_ms + 1))),
-            replace(message, commit=replace(message.commit, entries=message.commit.entries[:1])),
-            replace(message, transactions=(*message.transactions, b"more")),
-            None,
-        )
-        lie = self._dice.choice(lies)
         return self._lied("lie_sync", [] if lie is None else [(0.0, sync_messages.to_wire(lie))])
 
     def _saw_polka(self) -> bool:

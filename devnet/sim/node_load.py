@@ -14,6 +14,7 @@ from consensus.signing import sha256
 from consensus.transaction import Message
 from devnet.sim.node_clock import START_MS
 from devnet.sim.node_town import ACCOUNTS, PERSONS, VALID_MS, address_of, message, transaction
+from node.retention import RESULTS
 
 if TYPE_CHECKING:
     from devnet.sim.node_world import NodeWorld
@@ -74,7 +75,7 @@ class Load:
             height = self._world.checker.committed.get(id_)
             for node in self._world.running():
                 store = node.engine.store if node.engine is not None else None
-                if height is not None and store is not None and store.height >= height:
+                if height is not None and store is not None and store.kept.earliest[RESULTS] <= height <= store.height:
                     index = store.block(height).transaction_ids.index(id_)
                     return store.results(height)[index + 1]
             await trio.sleep(LOOK_S)

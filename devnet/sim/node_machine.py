@@ -35,6 +35,8 @@ class SimNode:
     starts: int = 0
     joined: bool = True
     """Whether it belongs to the network now; who left may come back at the end."""
+    newcomer: bool = False
+    """Whether it comes to a chain that has begun, and does not stand anywhere in it yet."""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     nursery: trio.Nursery | None = None
     stopped: trio.Event = field(default_factory=trio.Event)

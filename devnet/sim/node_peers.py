@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
@@ -14,11 +14,16 @@ from consensus.address import key_address
 from consensus.codec import BadMessage
 from consensus.signing import public_key
 from devnet.sim.node_checks import Checker
-from devnet.sim.node_town import CHAIN_ID
+from devnet.sim.node_machine import SimNode
+from devnet.sim.node_town import CHAIN_ID, seed_of
 from devnet.sim.node_trace import Trace
+from devnet.sim.outcome import Broken
 from node import consensus_messages
 from node.consensus_messages import ProposalWithBlock, Votes
 from p2p.peer import Peer
+
+if TYPE_CHECKING:
+    from devnet.sim.node_world import NodeWorld
 
 Sent = tuple[float, bytes]
 """A message, and after how many seconds it is really sent."""
@@ -85,6 +90,41 @@ class TappedPeer(Peer):
         """As `Peer.penalise`."""
         self._tap.penalises(self, reason)
         super().penalise(reason, points)
+
+
+class HonestTap:
+    """The mouth of an honest node: what it says is watched, and suffers what the world does to messages."""
+
+    def __init__(self, world: NodeWorld, node: SimNode, *, befallen: bool = True) -> None:
+        """*befallen*: whether messages suffer at all."""
+        self._befallen = befallen
+        self._world = world
+        self._node = node
+        self._dice = world.dice(f"messages/{node.number}/{node.starts}")
+        self._watch = SignatureWatch(node.number, seed_of("validator", node.validator), world.checker)
+
+    def outgoing(self, peer: Peer, channel_id: int, message: bytes) -> Sequence[Sent]:
+        """*message*, perhaps late, twice, or not at all."""
+        world = self._world
+        world.spoken()
+        world.trace.said(self._node.number, peer.id, channel_id, message)
+        if channel_id == consensus_messages.CHANNEL.id:
+            world.checks(partial(self._watch.sees, message))
+        # A newcomer and whom it asks for a snapshot count on the order of a stream; it has no number of ours yet.
+        if world.message_faults.any and self._befallen and world.node_of(peer.id) is not None:
+            return world.message_faults.befall(message, self._dice, world.trace)
+        return [(0.0, message)]
+
+    def later(self, delay_s: float, act: Callable[[], object]) -> None:
+        """*act* is done after *delay_s*, if the node still runs."""
+        self._world.later(self._node, delay_s, act)
+
+    def penalises(self, peer: Peer, reason: str) -> None:
+        """An honest node blames nobody who is honest."""
+        other = self._world.node_of(peer.id)
+        if other is not None and other.honest:
+            text = f"node {self._node.number} blames node {other.number}, who is honest: {reason}"
+            self._world.fail(Broken("blames", text))
 
 
 @dataclass(slots=True)

@@ -53,7 +53,12 @@ LIES = (
     TWIN,
 )
 """What liars do; see `devnet.sim.node_liars`."""
-FAULTS = frozenset((*ALL, *LIES))
+JOINS = ("join_by_snapshot", "join_by_blocks")
+"""How full nodes come to a chain that has begun."""
+PROVED = "double_vote_proved"
+"""An honest node can prove that a liar voted twice; then a block must convict it."""
+FAULTS = frozenset((*ALL, *LIES, *JOINS, PROVED))
+"""What must occur in a long run."""
 POWER_LOW, POWER_HIGH = 10, 14
 """Powers of validators; a liar has the least, so that it stays below a third whatever the town decides."""
 

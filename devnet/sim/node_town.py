@@ -23,7 +23,11 @@ ACCOUNTS = 8
 """With coins, persons included."""
 COINS = 1_000_000
 BALLOT_MS = 1_500
+JAIL_MS = 2 * 24 * 3_600_000
+"""For two votes in one round; besides, the key is tombstoned."""
 VALID_MS = 24 * 3_600_000
+SNAPSHOT_BLOCKS = 4
+"""Between two heights whose state newcomers can fetch."""
 
 
 def seed_of(kind: str, number: int) -> bytes:
@@ -45,11 +49,13 @@ def genesis(powers: tuple[int, ...]) -> GenesisFile:
             time_ms=START_MS,
             modules=_versions(),
             preset="TINY",
+            params={"snapshot_interval_blocks": SNAPSHOT_BLOCKS},
             town={
                 "params": {
                     "coin.weight_price": 0,
                     "governance.voting_period_ms": BALLOT_MS,
                     "town.grain_ms": 1_000,
+                    "validators.double_sign_jail_ms": JAIL_MS,
                 },
                 "coin": {
                     "treasury": COINS,

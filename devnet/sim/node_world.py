@@ -24,13 +24,12 @@ from devnet.sim.node_liars import LyingTap, LyingTasks
 from devnet.sim.node_links import Links
 from devnet.sim.node_load import Load
 from devnet.sim.node_machine import SimNode
-from devnet.sim.node_peers import MessageFaults, Sent, SignatureWatch, TappedPeer
+from devnet.sim.node_peers import HonestTap, MessageFaults, TappedPeer
 from devnet.sim.node_plan import FAULT_HEIGHTS, HEIGHTS_MIN, TWIN, Plan
 from devnet.sim.node_town import genesis, seed_of
 from devnet.sim.node_trace import Trace
 from devnet.sim.outcome import Broken, Tell
 from devnet.simulated_disk import Moment, PowerCut, SimulatedDisk, Watching
-from node import consensus_messages
 from node.applications import application_for
 from node.config import Config, P2pConfig, VerifyConfig
 from node.disk import Act, Step
@@ -39,7 +38,9 @@ from node.height import HeightInProgress
 from node.home import Home
 from node.keys import KeyFile
 from node.node import open_belongings
-from p2p.peer import Peer
+from node.snapshot_start import begin_with_snapshot
+from node.store import Store
+from node.trust_root import TrustRoot
 
 PORT = 1000
 FAULTS_S = 40.0
@@ -148,13 +149,14 @@ class NodeWorld:
         with trio.move_on_after(CALM_S) as patience:
             await self._until(lambda: all(self._height(node) >= wanted for node in self.honest))
             await self.load.finish()
+            await self._until(lambda: not self.checker.unpunished())
         if patience.cancelled_caught:
             heights = {node.number: self._height(node) for node in self.honest}
             self.fail(
                 Broken(
                     "liveness",
-                    f"{CALM_S:.0f} s after all was healed, height {wanted} or a transaction "
-                    f"is missing; heights {heights}",
+                    f"{CALM_S:.0f} s after all was healed, height {wanted}, a transaction or a conviction "
+                    f"is missing; heights {heights}, at large {self.checker.unpunished()}",
                 )
             )
             return
@@ -210,6 +212,8 @@ class NodeWorld:
     def start(self, node: SimNode) -> None:
         """The process of *node* runs, over whatever its folder holds."""
         assert not node.is_running
+        if node.starts == 0 and self.checker.height > 0:
+            self._invite(node)
         node.starts += 1
         node.joined = True
         node.scope = trio.CancelScope()
@@ -222,6 +226,15 @@ class NodeWorld:
         self.links.power_on(node.host)
         self.trace.note(f"node {node.number} starts")
         self._world.start_soon(self._run, node)
+
+    def _invite(self, node: SimNode) -> None:
+        """*node* comes to a chain that has begun; half of the time somebody's link vouches for one of its blocks."""
+        node.newcomer = True
+        dice = self.dice(f"join/{node.number}")
+        if dice.random() < 0.5:
+            height = dice.randint(1, self.checker.height)
+            node.folder.mkdir()
+            TrustRoot(height, self.checker.decided[height].block_id).write(Home(node.folder).trust_root)
 
     def kill(self, node: SimNode) -> None:
         """The process of *node* is gone, as by kill -9: nothing is said or written any more; its machine goes on."""
@@ -310,11 +323,15 @@ class NodeWorld:
                 make_peer=partial(TappedPeer, tap=tap),
                 disk=node.disk,
             )
+            asking = HonestTap(self, node, befallen=False)
+            await begin_with_snapshot(own, app, replace(around, make_peer=partial(TappedPeer, tap=asking)))
+            self._has_come(node, own.store, app)
             engine = Engine(own, app, around)
             async with trio.open_nursery() as node.nursery:
                 node.engine = engine
                 if lying is None:
                     node.nursery.start_soon(self._watch, node, engine, app)
+                    node.nursery.start_soon(self._watch_proofs, node, engine)
                 else:
                     node.nursery.start_soon(LyingTasks(self, node, engine, lying).run)
                 await engine.run()
@@ -327,6 +344,22 @@ class NodeWorld:
             for height in range(seen + 1, engine.store.height + 1):
                 self.checks(partial(self.checker.reached, node.number, engine.store, height, app))
             seen = engine.store.height
+
+    async def _watch_proofs(self, node: SimNode, engine: Engine) -> None:
+        """What the node can prove must come into a block."""
+        while True:
+            version = engine.evidence.version
+            for evidence in engine.evidence.ripe():
+                self.checks(partial(self.checker.proved, node.number, evidence))
+            await engine.evidence.wait_beyond(version)
+
+    def _has_come(self, node: SimNode, store: Store, app: Town) -> None:
+        """A newcomer stands at a snapshot, or at genesis."""
+        if node.newcomer:
+            node.newcomer = False
+            self.trace.fault("join_by_snapshot" if store.height > 0 else "join_by_blocks", f"{node.number}")
+            if node.honest and store.height > 0:
+                self.checks(partial(self.checker.landed, node.number, store, app))
 
     def _config(self, node: SimNode) -> Config:
         known = self.nodes[:2] if self.plan.exchange else self.nodes[: self.plan.size]
@@ -346,38 +379,6 @@ class NodeWorld:
             verify=VerifyConfig(processes=0),
             store=replace(Config.defaults().store, map_bytes=MAP_BYTES),
         )
-
-
-class HonestTap:
-    """The mouth of an honest node: what it says is watched, and suffers what the world does to messages."""
-
-    def __init__(self, world: NodeWorld, node: SimNode) -> None:
-        self._world = world
-        self._node = node
-        self._dice = world.dice(f"messages/{node.number}/{node.starts}")
-        self._watch = SignatureWatch(node.number, seed_of("validator", node.validator), world.checker)
-
-    def outgoing(self, peer: Peer, channel_id: int, message: bytes) -> Sequence[Sent]:
-        """*message*, perhaps late, twice, or not at all."""
-        world = self._world
-        world.spoken()
-        world.trace.said(self._node.number, peer.id, channel_id, message)
-        if channel_id == consensus_messages.CHANNEL.id:
-            world.checks(partial(self._watch.sees, message))
-        if world.message_faults.any:
-            return world.message_faults.befall(message, self._dice, world.trace)
-        return [(0.0, message)]
-
-    def later(self, delay_s: float, act: Callable[[], object]) -> None:
-        """*act* is done after *delay_s*, if the node still runs."""
-        self._world.later(self._node, delay_s, act)
-
-    def penalises(self, peer: Peer, reason: str) -> None:
-        """An honest node blames nobody who is honest."""
-        other = self._world.node_of(peer.id)
-        if other is not None and other.honest:
-            text = f"node {self._node.number} blames node {other.number}, who is honest: {reason}"
-            self._world.fail(Broken("blames", text))
 
 
 async def _later(delay_s: float, act: Callable[[], object]) -> None:

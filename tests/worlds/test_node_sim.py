@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from consensus.signing import sign
-from devnet.sim import node
+from devnet.sim import node, node_checks, node_world
 from devnet.sim.node_bad_blocks import BAD_BLOCKS
-from devnet.sim.node_plan import HEIGHTS_MIN, TWIN, Plan
+from devnet.sim.node_plan import HEIGHTS_MIN, JOINS, PROVED, TWIN, Plan
+from devnet.sim.node_town import JAIL_MS
 from devnet.sim.seeds import kept
+from node.evidence_pool import EvidencePool
 from node.signer import Signer
 from node.wal import Wal
 
@@ -56,6 +58,36 @@ def test_each_kind_of_bad_block_is_proposed_and_none_is_decided() -> None:
     outcome = node.outcome_of(replace(CALM, liars={3: frozenset(BAD_BLOCKS)}))
     assert outcome.violation is None
     assert all(outcome.faults[lie] for lie in BAD_BLOCKS)
+
+
+def test_newcomers_by_snapshot_and_by_blocks_come_to_one_state_beside_a_peer_that_lies_about_the_past() -> None:
+    outcome = node.outcome_of(
+        replace(CALM, seed=1, full_nodes=2, faults=frozenset({"join_late"}), liars={3: frozenset({"lie_sync"})})
+    )
+    assert outcome.violation is None
+    assert all(outcome.faults.get(what) for what in (*JOINS, "lie_sync"))
+
+
+def test_who_is_seen_to_vote_twice_is_convicted_and_jailed() -> None:
+    outcome = node.outcome_of(replace(CALM, liars={3: frozenset({"lie_two_votes"})}))
+    assert outcome.violation is None
+    assert outcome.faults[PROVED]
+
+
+def test_checker_sees_a_liar_at_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody puts evidence into blocks."""
+    monkeypatch.setattr(EvidencePool, "for_block", lambda pool: [])
+    monkeypatch.setattr(node_world, "CALM_S", 20.0)
+    outcome = node.outcome_of(replace(CALM, liars={3: frozenset({"lie_two_votes"})}))
+    assert outcome.violation is not None
+    assert "at large ['" in outcome.violation
+
+
+def test_checker_sees_a_jail_that_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_checks, "JAIL_MS", JAIL_MS + 1)
+    outcome = node.outcome_of(replace(CALM, liars={3: frozenset({"lie_two_votes"})}))
+    assert outcome.violation is not None
+    assert outcome.violation.startswith("jail")
 
 
 def test_checker_sees_validators_that_forget_what_they_signed(monkeypatch: pytest.MonkeyPatch) -> None:
