@@ -33,14 +33,14 @@ def proves(message: Synced, validators: ValidatorSet) -> bool:
 
 
 def supply(world: World, node: Node, peer: Node) -> None:
-    """*peer* is sent what *node* has and it lacks."""
+    """*peer* is sent what *node* has and it lacks; while a height is contested, only if it is behind."""
     if peer is node or not peer.running or (node.liar is not None and "silence" in node.liar.tricks):
         return
     if node.height > peer.height:
         _supply_decided(world, node, peer)
-    elif node.height == peer.height and node.compared.get(peer.number) != (node.version, peer.version):
+    elif node.height == peer.height and (world.healed or not world.plan.contested):
         versions = (node.version, peer.version)
-        if not _supply_current(world, node, peer):
+        if node.compared.get(peer.number) != versions and not _supply_current(world, node, peer):
             node.compared[peer.number] = versions
 
 

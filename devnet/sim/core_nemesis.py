@@ -199,10 +199,9 @@ class Nemesis:
     def _leave(self) -> bool:
         """A node that is no validator, and nobody is about to make one, goes for good."""
         world = self.world
-        node = self._anybody()
-        followers = node.number >= len(world.plan.powers) and node.honest and node.running
+        followers = [node for node in world.nodes[len(world.plan.powers) :] if node.honest and node.running]
         if not followers or world.plan.set_change:
             return False
-        node.gone = True
+        followers[world.upto(len(followers))].gone = True
         world.membership_changed()
         return True

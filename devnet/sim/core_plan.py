@@ -72,8 +72,11 @@ FAULTS = frozenset(
 SIZES = (1, 2, 3, 4, 4, 4, 4, 4, 5, 5, 6, 7)
 RESERVES = (0, 0, 1, 2)
 CHAOS_MS_MAX = 10_000
-CONTESTED_SHARE = 0.25
-"""Of the worlds."""
+CONTESTED_SHARE = 0.35
+"""Of the worlds: about every fifth of them, or more, carries out each of the rare lines about locks."""
+CONTESTED_MS = 60_000
+CONTESTED_HEIGHTS = 58
+"""The chaos of a contested world lasts until one of them is reached: most heights end without any dilemma."""
 HEIGHTS = 20
 """A world lasts at least so long."""
 
@@ -97,7 +100,7 @@ class Plan:
     """Share of the times a node speaks or commits at which it crashes."""
     build_failure: float = 0.0
     contested: bool = False
-    """Whether for all of the chaos messages race with timers and nobody supplies what a peer lacks."""
+    """Whether for all of the chaos messages race with timers, and only who is a height behind is supplied."""
     load: float = 1.0
     """Share of heights at which a node has something to decide at once; else the heartbeat comes."""
     set_change: float = 0.0
@@ -145,7 +148,8 @@ class Plan:
             contested=True,
             crash=dice.choice((0.0, 0.02)),
             load=1.0,
-            chaos_ms=CHAOS_MS_MAX,
+            chaos_ms=CONTESTED_MS,
+            chaos_heights=CONTESTED_HEIGHTS,
         )
 
 
@@ -160,6 +164,6 @@ def _drawn_liars(dice: random.Random, powers: tuple[int, ...]) -> dict[int, froz
     for number in numbers:
         if 3 * (lying + powers[number]) < sum(powers):
             lying += powers[number]
-            tricks = (TWINS,) if dice.random() < 0.2 else dice.sample(TRICKS, dice.randint(1, 4))
+            tricks = (TWINS,) if dice.random() < 0.2 else dice.sample(TRICKS, dice.randint(1, 5))
             liars[number] = frozenset(tricks)
     return liars

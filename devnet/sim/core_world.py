@@ -67,7 +67,7 @@ class World:
         self.now_ms = 0
         self.epoch_ms = GENESIS_TIME_MS
         self.healed = False
-        self.silent = plan.contested
+        self.silent = False
         """Whether nobody supplies what a peer lacks."""
         self.racing = plan.contested
         """Whether messages arrive about when timers fire."""
