@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import random
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from consensus.inputs import Step
 from devnet.sim import core
+from devnet.sim.core_liars import AMNESIA
 from devnet.sim.core_plan import HEIGHTS, TWINS, Plan
 from devnet.sim.core_world import World
 from devnet.sim.outcome import Broken
 from devnet.sim.seeds import kept
 
 SEEDS = range(60)
+FOUR = (10, 10, 10, 10)
 FAILED = kept(Path(__file__).parent / "failed_core_seeds.txt")
 
 
@@ -50,7 +54,7 @@ def test_lonely_validator_decides_alone() -> None:
 
 def twins_on_both_sides(liars: int, seed: int) -> World:
     """Four equal validators, *liars* of them twins with one on each side of a split; the honest ones on both sides."""
-    split = world(Plan(powers=(10, 10, 10, 10), liars={number: frozenset({TWINS}) for number in range(liars)}), seed)
+    split = world(Plan(powers=FOUR, liars={number: frozenset({TWINS}) for number in range(liars)}), seed)
     sides = [node.number % 2 if node.honest else int("'" in node.name) for node in split.nodes]
     split.cut = {(a, b) for a, left in enumerate(sides) for b, right in enumerate(sides) if left != right}
     return split
@@ -66,3 +70,37 @@ def test_fewer_liars_cannot_fork_in_the_same_split(seed: int) -> None:
     split = twins_on_both_sides(1, seed)
     split.run()
     assert split.bottom >= HEIGHTS
+
+
+def decided_by_one_alone(tricks: frozenset[str]) -> World:
+    """Half of the power has *tricks*. Of two honest nodes that can't hear each other one proposes, and is heard no more
+    once it has prevoted: it decides by the liars' precommits, and they and the other go on to the next round.
+    """
+    plan = Plan(powers=FOUR, liars={0: tricks, 1: tricks}, contested=True)
+    worlds = (world(plan, seed) for seed in count())
+    told = next(told for told in worlds if told.genesis.validators.proposer(0).address == told.nodes[2].address)
+    told.racing = False
+    told.cut = {(2, 3), (3, 2)}
+
+    def hush() -> None:
+        if told.nodes[2].machine.step >= Step.PREVOTE:
+            told.cut |= {(2, 0), (2, 1)}
+        else:
+            told.do(1, hush)
+
+    hush()
+    return told
+
+
+def test_checker_sees_the_fork_that_more_than_a_third_can_make_by_forgetting_their_locks() -> None:
+    forgetful = decided_by_one_alone(frozenset({"amnesia"}))
+    with pytest.raises(Broken, match="fork: height 1:"):
+        forgetful.chaos()
+    assert forgetful.lines_of_liars[AMNESIA]
+    assert not forgetful.faults["liar: caught"]
+
+
+def test_the_same_validators_cannot_fork_if_they_keep_their_locks() -> None:
+    faithful = decided_by_one_alone(frozenset())
+    faithful.run()
+    assert faithful.bottom >= HEIGHTS
