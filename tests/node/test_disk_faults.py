@@ -7,18 +7,24 @@ import errno
 import os
 import signal
 from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 
+from consensus.evidence import DuplicateVote
 from consensus.shape import to_bytes
+from consensus.signing import sha256, sign
+from consensus.vote import Vote, VoteKind, vote_sign_bytes
 from devnet.simulated_disk import Moment, Watching, refuse_at
 from node.cli.main import main
 from node.config import Config, P2pConfig, RpcConfig, VerifyConfig
 from node.disk import DISK, Act, Step
+from node.evidence_pool import EvidencePool
 from node.home import Home
+from node.keys import KeyFile
 from node.signer_state import SLOT_BYTES
 from node.store import Store
 
@@ -85,29 +91,59 @@ def lone(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.
         yield Lone(tmp_path, capfd, logged)
 
 
-REFUSALS = [
-    ("consensus.wal", Act.WRITE, errno.ENOSPC, "the disk is full: free space"),
-    ("consensus.wal", Act.SYNC, errno.EIO, "the disk failed: check it"),
-    ("last_sign.json", Act.WRITE, errno.EROFS, "can only be read"),
-    ("last_sign.json", Act.OPEN, errno.EACCES, "give the folder to the user"),
-    ("chain", Act.COMMIT, errno.ENOSPC, "the disk is full: free space"),
-    ("chain", Act.OPEN, errno.EROFS, "can only be read"),
-]
-
-
-@pytest.mark.long
-def test_what_the_disk_refuses_stops_the_node_with_what_to_do_and_afterwards_it_goes_on(lone: Lone) -> None:
+@pytest.mark.parametrize(
+    ("name", "act", "time", "error", "text"),
+    [
+        ("consensus.wal", Act.WRITE, 2, errno.ENOSPC, "the disk is full: free space"),
+        pytest.param("consensus.wal", Act.SYNC, 2, errno.EIO, "the disk failed: check it", marks=pytest.mark.long),
+        ("last_sign.json", Act.WRITE, 2, errno.EROFS, "can only be read"),
+        pytest.param("last_sign.json", Act.OPEN, 1, errno.EACCES, "give the folder to the", marks=pytest.mark.long),
+        pytest.param("chain", Act.COMMIT, 2, errno.ENOSPC, "the disk is full: free space", marks=pytest.mark.long),
+        pytest.param("chain", Act.OPEN, 1, errno.EROFS, "can only be read", marks=pytest.mark.long),
+        ("evidence", Act.COMMIT, 1, errno.ENOSPC, "the disk is full: free space"),
+    ],
+)
+def test_what_the_disk_refuses_stops_the_node_with_what_to_do_and_afterwards_it_goes_on(
+    name: str, act: Act, time: int, error: int, text: str, lone: Lone
+) -> None:
     lone.goes_on()
-    for name, act, number, text in REFUSALS:
-        code, said = lone.start(refuse_at(Step(name, act), number, 1 if act is Act.OPEN else 2))
-        assert code == 1, said
-        assert text in said.splitlines()[-1], said
-        assert os.strerror(number) in said
-        assert "Traceback" not in said
-        (stopped,) = [entry for entry in lone.logged if entry["event"] == "node_stopped"]
-        assert text in stopped["why"]
-        lone.logged.clear()
-        lone.goes_on()
+    _accuse(lone.home)
+    code, said = lone.start(refuse_at(Step(name, act), error, time))
+    assert code == 1, said
+    assert text in said.splitlines()[-1], said
+    assert os.strerror(error) in said
+    assert "Traceback" not in said
+    (stopped,) = [entry for entry in lone.logged if entry["event"] == "node_stopped"]
+    assert text in stopped["why"]
+    lone.goes_on()
+    assert _convictions(lone.home) == 1
+
+
+def _accuse(home: Home) -> None:
+    """Evidence waits that the validator signed two votes: without any, nothing is written to its store."""
+    key = KeyFile.load(home.validator_key, kind="validator")
+    with closing(Store.open(home.chain)) as store, closing(EvidencePool.open(home.evidence)) as pool:
+        chain = store.chain_state()
+        assert chain is not None
+        votes = [
+            Vote(
+                kind=VoteKind.PREVOTE,
+                height=chain.height,
+                round=0,
+                block_id=value,
+                validator=key.address,
+                signature=sign(key.unlock(), vote_sign_bytes(chain.chain_id, VoteKind.PREVOTE, chain.height, 0, value)),
+            )
+            for value in (None, sha256(b"a block"))
+        ]
+        pool.set_chain(store.state(), chain)
+        pool.add(DuplicateVote.of(*votes))
+
+
+def _convictions(home: Home) -> int:
+    """Pieces of evidence on the chain."""
+    with closing(Store.open(home.chain)) as store:
+        return sum(len(store.block(height).evidence) for height in range(1, store.height + 1))
 
 
 def _flipped(data: bytes, at: int) -> bytes:
