@@ -86,7 +86,7 @@ def post(body: bytes) -> bytes:
 
 
 async def test_a_connection_is_kept_for_many_requests() -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):  # a second of work, of which a busy machine makes ten
         async with serving() as port, await connect(port) as stream:
             for _ in range(1_100):
                 await stream.send_all(post(b"abc"))
