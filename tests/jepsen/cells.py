@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from city.sdk import Context, Module, Refusal, Table, event, message
+from city.sdk import U63, Context, Limit, Module, Page, Refusal, Table, event, message, query
 
 
 @event
@@ -19,7 +19,7 @@ class Cells(Module):
     name, version = "cells", 1
 
     registers = Table(int, int)
-    elements = Table(int, int)
+    elements = Table(int, U63)
 
     differs = Refusal("register {key} holds {value}")
 
@@ -45,3 +45,8 @@ class Cells(Module):
     def add(self, ctx: Context, *, element: int) -> None:
         """Put a number into the set; one more counts each time that it comes."""
         self.elements[element] = self.elements.get(element, 0) + 1
+
+    @query
+    def added(self, *, after: int | None = None, limit: Limit = 1_000) -> Page[int, U63]:
+        """What the set holds, and how often each number was put into it."""
+        return self.elements.page(after, limit)
