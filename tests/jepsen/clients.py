@@ -7,6 +7,8 @@ import dataclasses
 import random
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,9 +72,9 @@ class Client:
         self._node = number
         self._dice = random.Random(f"{seed}/{number}")
 
-    def work(self, until: float) -> None:
-        """Operations one after the other until the monotonic time *until*."""
-        while time.monotonic() < until:
+    def work(self, over: threading.Event) -> None:
+        """Operations one after the other until all is *over*."""
+        while not over.is_set():
             kind = self._dice.choice(list(Kind))
             key, value, expected = (self._dice.randrange(1, high + 1) for high in (REGISTERS, VALUES, VALUES))
             if kind is Kind.ADD:
@@ -128,15 +130,21 @@ def _message(operation: Operation) -> tuple[str, str, tuple[int, ...]]:
             return "cells", "add", (operation.value,)
 
 
-def run(network: Network, seconds: float, seed: int) -> tuple[Record, list[threading.Thread]]:
-    """`CLIENTS` clients at work for *seconds*; join the threads."""
-    record = Record()
-    until = time.monotonic() + seconds
+@contextmanager
+def at_work(network: Network, seed: int) -> Iterator[Record]:
+    """`CLIENTS` clients are at work meanwhile; afterwards each has its answer, or gave up waiting for it."""
+    record, over = Record(), threading.Event()
     clients = [Client(network, record, number, seed) for number in range(CLIENTS)]
-    threads = [threading.Thread(target=client.work, args=(until,), daemon=True) for client in clients]
+    threads = [threading.Thread(target=client.work, args=(over,), daemon=True) for client in clients]
     for thread in threads:
         thread.start()
-    return record, threads
+    try:
+        yield record
+    finally:
+        over.set()
+    for thread in threads:
+        thread.join(3 * PATIENCE_SECONDS)
+        assert not thread.is_alive(), "a client waits for ever"
 
 
 def resolve(network: Network, record: Record) -> list[Operation]:

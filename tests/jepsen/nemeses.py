@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,14 +19,18 @@ from devnet.links import cuts_for, healed
 from devnet.ports import free_ports
 from devnet.processes import Process, start
 from node.config import Config
-from tests.stories.network import CommandFailed, Network, act, rpc, succeed
+from tests.stories.network import CommandFailed, Network, act, rpc, succeed, until
 
 NODES = list(range(4))
 RING = ((0, 2), (1, 3))
 """Links that are cut in a ring: each node still hears two others, and no two nodes hear the same."""
 TAIL_BYTES_MAX = 200
 SKEWS_MS = (-60_000, -2_000, -400, 400, 2_000, 60_000)
+SKEWS_OF_MANY_MS = (-60_000, 60_000)
+"""Both beyond what the town allows: those who share one find the time of all others wrong."""
+POWER = 10
 POWERS = (5, 7, 12)
+PERSONS = ("anna", "bjorn", "cilla")
 
 _RIVALS: dict[Path, Process] = {}
 """Of each network: a second process with one of its keys."""
@@ -88,6 +93,13 @@ def _skew(network: Network, dice: random.Random) -> None:
         network.devnet("start", str(number), "--clock-offset-ms", str(dice.choice(SKEWS_MS)))
 
 
+def _skew_many(network: Network, dice: random.Random) -> None:
+    """Half of the clocks, or all but one, are wrong by the same minute."""
+    numbers = ",".join(map(str, dice.sample(NODES, dice.choice((2, 3)))))
+    network.devnet("kill", numbers)
+    network.devnet("start", numbers, "--clock-offset-ms", str(dice.choice(SKEWS_OF_MANY_MS)))
+
+
 def _right_clocks(network: Network, dice: random.Random) -> None:
     network.devnet("kill", ",".join(map(str, NODES)))
     network.devnet("start", ",".join(map(str, NODES)))
@@ -116,32 +128,54 @@ def _truncate_store(network: Network, dice: random.Random) -> None:
     shutil.rmtree(chain)
 
 
-def _change_power(network: Network, dice: random.Random) -> None:
-    _vote_power(network, dice.choice(NODES), dice.choice(POWERS))
-
-
-def _same_power(network: Network, dice: random.Random) -> None:
-    for number in NODES:
-        _vote_power(network, number, 10)
-
-
-def _vote_power(network: Network, number: int, power: int) -> None:
-    url = network.urls[0]
-    key = network.validator_key(number).public_key.hex()
-    answer = act(
-        url,
-        network.key("anna"),
-        {
-            "governance.propose": {
-                "title": "Power",
-                "body_hash": "00" * 32,
-                "messages": [{"validators.set_power": {"public_key": key, "power": power}}],
-            }
-        },
+def _remove_one(network: Network, dice: random.Random) -> None:
+    """A validator has left the set, and another has more or less power."""
+    leaves, stays = (_public_key(network, number) for number in dice.sample(NODES, 2))
+    power = dice.choice(POWERS)
+    _decide(
+        network,
+        {"validators.remove": {"public_key": leaves}},
+        {"validators.set_power": {"public_key": stays, "power": power}},
     )
-    proposal = next(event["proposal"] for event in answer["result"]["events"] if event["name"] == "proposed")
-    for name in ("anna", "bjorn", "cilla"):
-        act(url, network.key(name), {"governance.vote": {"proposal": proposal, "choice": "yes"}})
+    left = {_public_key(network, number): POWER for number in NODES} | {stays: power}
+    del left[leaves]
+    until(lambda: _set(network) == left, "the validator has left", seconds=120)
+
+
+def _admit_again(network: Network, dice: random.Random) -> None:
+    """Whoever had left is a validator again; all have the same power."""
+    before = _set(network)
+    messages = []
+    for number in NODES:
+        key = _public_key(network, number)
+        if key not in before:
+            act(network.urls[0], network.key("anna"), {"validators.apply": {"public_key": key, "name": f"{number}"}})
+            messages.append({"validators.admit": {"public_key": key, "power": POWER}})
+        elif before[key] != POWER:
+            messages.append({"validators.set_power": {"public_key": key, "power": POWER}})
+    _decide(network, *messages)
+    whole = {_public_key(network, number): POWER for number in NODES}
+    until(lambda: _set(network) == whole, "all are validators again", seconds=120)
+
+
+def _set(network: Network) -> dict[str, int]:
+    """Public key → power, as node 0 has them."""
+    members = rpc(network.urls[0], "validators")["validators"]
+    return {member["public_key"]: member["power"] for member in members}
+
+
+def _public_key(network: Network, number: int) -> str:
+    return network.validator_key(number).public_key.hex()
+
+
+def _decide(network: Network, *messages: dict[str, Any]) -> None:
+    """A proposal with *messages* has three votes; it is carried out when its ballot closes."""
+    url = network.urls[0]
+    proposal = {"title": "Validators", "body_hash": "00" * 32, "messages": list(messages)}
+    answer = act(url, network.key("anna"), {"governance.propose": proposal})
+    number = next(event["proposal"] for event in answer["result"]["events"] if event["name"] == "proposed")
+    for name in PERSONS:
+        act(url, network.key(name), {"governance.vote": {"proposal": number, "choice": "yes"}})
 
 
 def _peekaboo(network: Network, dice: random.Random) -> None:
@@ -201,9 +235,10 @@ NEMESES = (
     Nemesis("crash", _crash, _start),
     Nemesis("pause", _pause, _resume),
     Nemesis("clocks", _skew, _right_clocks),
+    Nemesis("clocks of many", _skew_many, _right_clocks),
     Nemesis("truncated log", _truncate_log, _start),
     Nemesis("truncated store", _truncate_store, _start),
-    Nemesis("changing validators", _change_power, _same_power),
+    Nemesis("changing validators", _remove_one, _admit_again),
     Nemesis("peekaboo duplicate validators", _peekaboo, _no_rival),
     Nemesis("split duplicate validators", _twins, _no_rival),
 )

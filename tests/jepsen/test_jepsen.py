@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.jepsen.clients import CLIENTS, PATIENCE_SECONDS, REGISTERS, VALID_MS, Record, resolve, run
+from tests.jepsen.clients import CLIENTS, REGISTERS, VALID_MS, Record, at_work, resolve
 from tests.jepsen.history import Kind, Operation
 from tests.jepsen.linearizable import is_linearizable
 from tests.jepsen.nemeses import NEMESES, NODES, Nemesis
@@ -22,6 +22,8 @@ pytestmark = [pytest.mark.story, pytest.mark.long]
 SEED = int(os.environ.get("JEPSEN_SEED", "1"))
 CYCLES = int(os.environ.get("JEPSEN_CYCLES", "4"))
 FAULT_SECONDS, CALM_SECONDS = 6.0, 4.0
+BALLOT_MS = 10_000
+"""Long enough for a proposal and three votes on a busy machine."""
 METADATA = "Metadata-Version: 2.1\nName: cells-of-jepsen\nVersion: 1.0\n"
 ENTRY_POINTS = "[allting.modules]\ncells = tests.jepsen.cells:Cells\n"
 
@@ -39,18 +41,16 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("nemesis", NEMESES, ids=lambda nemesis: nemesis.name)
 def test_the_history_is_linearizable_under(nemesis: Nemesis, network: Network) -> None:
     dice = random.Random(f"{SEED}/{nemesis.name}")
-    network.up("--faults", "--set", "governance.voting_period_ms=3000")
-    seconds = CYCLES * (FAULT_SECONDS + CALM_SECONDS) + CALM_SECONDS
-    record, threads = run(network, seconds, SEED)
-    for _ in range(CYCLES):
+    network.up("--faults", "--set", f"governance.voting_period_ms={BALLOT_MS}")
+    with at_work(network, SEED) as record:
+        for _ in range(CYCLES):
+            time.sleep(CALM_SECONDS)
+            try:
+                nemesis.begin(network, dice)
+                time.sleep(FAULT_SECONDS)
+            finally:
+                nemesis.end(network, dice)
         time.sleep(CALM_SECONDS)
-        try:
-            nemesis.begin(network, dice)
-            time.sleep(FAULT_SECONDS)
-        finally:
-            nemesis.end(network, dice)
-    for thread in threads:
-        thread.join(seconds + 3 * PATIENCE_SECONDS)
     _wait_until_all_is_decided(network)
     history = resolve(network, record)
     _tell(nemesis, record, history)
