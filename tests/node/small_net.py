@@ -97,6 +97,10 @@ class SmallNet:
         """The disk on which engine *number* lives from its next start on."""
         return DISK
 
+    def application(self, number: int) -> RegisterTown:
+        """What engine *number* hosts from its next start on."""
+        return RegisterTown()
+
     async def start(self, nursery: trio.Nursery, *numbers: int) -> None:
         """The engines *numbers* run (all, if none is named) over whatever their folders hold."""
         for number in numbers or range(self.size):
@@ -162,7 +166,7 @@ class SmallNet:
     async def _run(self, number: int, *, task_status: trio.TaskStatus[None]) -> None:
         home, disk = Home(self.folder / f"node{number}"), self.disk(number)
         home.data.mkdir(parents=True, exist_ok=True)
-        app = RegisterTown()
+        app = self.application(number)
 
         with ExitStack() as opened:
             opened.callback(self._stopped[number].set)
