@@ -24,6 +24,7 @@ from node.consensus_messages import (
     BODY_OVERHEAD_BYTES,
     CHANNEL,
     ROUNDS_SHOWN_MAX,
+    UNASKED_BYTES_MAX,
     VOTES_MAX,
     BlockOnly,
     Bodies,
@@ -34,6 +35,7 @@ from node.consensus_messages import (
     Votes,
     WantBlock,
     WantBodies,
+    claims_bodies,
     from_wire,
     to_wire,
 )
@@ -205,6 +207,9 @@ class ConsensusGossip:
     # Listening ------------------------------------------------------------------------------------------------------
 
     async def _take(self, view: PeerView, data: bytes) -> None:
+        """What *data* says counts, and others have had their turn: it may have been long to read."""
+        if len(data) > UNASKED_BYTES_MAX and claims_bodies(data) and not self._misses_bodies():
+            return  # a late answer at best
         message = from_wire(data)
         if _height_of(message) == self._driver.height.number + 1:
             view.keep_for_later(self._driver.height.number + 1, data)
@@ -213,7 +218,6 @@ class ConsensusGossip:
                 self._take_status(view, message)
             case Votes(votes):
                 self._take_votes(view, votes)
-                await trio.lowlevel.checkpoint()  # the driver counts them before more are verified
             case ProposalWithBlock():
                 self._take_proposal(view, message)
             case BlockOnly(block):
@@ -222,9 +226,9 @@ class ConsensusGossip:
                 self._answer_block(view, message)
             case WantBodies():
                 self._answer_bodies(view, message)
-                await trio.lowlevel.checkpoint()  # a whole block may have been read
             case Bodies():
                 await self._take_bodies(view, message)
+        await trio.lowlevel.checkpoint()
 
     def _take_status(self, view: PeerView, status: Status) -> None:
         number = self._driver.height.number
@@ -343,6 +347,11 @@ class ConsensusGossip:
         if wanted.height == self._store.height and self._store.height_of_block_id(wanted.block_id) == wanted.height:
             return list(self._store.block_transactions(wanted.height))
         return []
+
+    def _misses_bodies(self) -> bool:
+        return any(
+            not candidate.judged and not candidate.complete for candidate in self._driver.height.candidates.values()
+        )
 
     async def _take_bodies(self, view: PeerView, message: Bodies) -> None:
         candidate = self._driver.height.candidates.get(message.block_id)

@@ -16,6 +16,8 @@ from p2p.channel import Channel
 MESSAGE_BYTES_MAX = 2 * 2**20
 BODIES_BYTES_MAX = 2**20
 """Of all bodies in one message; a larger one, should parameters allow it, goes alone."""
+UNASKED_BYTES_MAX = 64 * 2**10
+"""Larger `Bodies` are read only while some are missed: as objects they take many times their bytes."""
 BODY_OVERHEAD_BYTES = 5
 """Encoded length of a body, at most."""
 VOTES_MAX = 2 * VALIDATORS_MAX
@@ -109,11 +111,18 @@ class Bodies:
 ConsensusMessage: TypeAlias = Status | ProposalWithBlock | Votes | WantBlock | BlockOnly | WantBodies | Bodies
 
 _TABLE = TagTable(Status, ProposalWithBlock, Votes, WantBlock, BlockOnly, WantBodies, Bodies)
+_BODIES_BEGIN = _TABLE.to_bytes(Bodies(1, bytes(32), ()))[:2]
+"""The head of an array of two, and the tag."""
 
 
 def to_wire(message: ConsensusMessage) -> bytes:
     """The bytes of *message*."""
     return _TABLE.to_bytes(message)
+
+
+def claims_bodies(data: bytes) -> bool:
+    """Whether *data*, of which only the tag is read, would be `Bodies`."""
+    return data.startswith(_BODIES_BEGIN)
 
 
 def from_wire(data: bytes) -> ConsensusMessage:

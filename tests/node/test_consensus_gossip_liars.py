@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from consensus.signing import sha256
 from consensus.vote import Vote, VoteKind
 from node import peer_view, votes_ahead
 from node.consensus_messages import (
+    CHANNEL,
     BlockOnly,
     Bodies,
     ProposalWithBlock,
     Votes,
+    to_wire,
 )
 from node.height import ROUNDS_AHEAD_MAX
 from tests.node.bench import (
@@ -122,6 +125,35 @@ async def test_a_block_with_parts_of_another_ends_the_peer_and_leaves_the_block_
 async def test_more_bodies_than_any_block_holds_end_the_peer(bench: Bench, autojump_clock: MockClock) -> None:
     too_many = Bodies(1, bytes(32), (b"",) * (TRANSACTIONS_MAX + 1))
     assert await _ends(bench, too_many) == "bad_message.out_of_range"
+
+
+async def test_large_bodies_that_nobody_asked_for_are_not_read(bench: Bench, autojump_clock: MockClock) -> None:
+    link = bench.meets(66)
+    await settled()
+    flood = to_wire(Bodies(1, bytes(32), (bytes(50),) * TRANSACTIONS_MAX))
+    for _ in range(20):
+        link.peer.said[CHANNEL.id].append(flood)
+    tracemalloc.start()
+    try:
+        link.peer.says()
+        await settled()
+        assert tracemalloc.get_traced_memory()[1] < len(flood) // 4
+    finally:
+        tracemalloc.stop()
+    assert not link.peer.said[CHANNEL.id], "they were taken from the queue"
+    assert link.fault is None, "an answer can be late"
+
+
+async def test_others_have_their_turn_between_the_messages_of_a_flood(bench: Bench, autojump_clock: MockClock) -> None:
+    link = bench.meets(66)
+    await settled()
+    turns = 0
+    flood = [Bodies(1, bytes(32), (b"",)), BlockOnly((await bench.block()).block)] * 10
+    link.peer.says(*flood)
+    while link.peer.said[CHANNEL.id]:
+        await trio.lowlevel.checkpoint()
+        turns += 1
+    assert turns >= len(flood)
 
 
 async def test_bodies_of_another_block_end_the_peer(bench: Bench, autojump_clock: MockClock) -> None:
