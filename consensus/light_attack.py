@@ -74,12 +74,16 @@ class LightClientAttack:
         forward.
         """
         assert common.height == self.common_height, (common.height, self.common_height)
-        if any(member.priority for member in self.validators.validators):
-            raise _false("the validators bear priorities, which no header vouches for")
         if self.header.id == own.id:
             raise _false("the block is the one that was decided")
         if self.header.height != own.height and not contradicts_time(self.header, own):
             raise _false(f"nothing is decided at height {self.height} that the block could contradict")
+        self.verify_signed(common)
+
+    def verify_signed(self, common: Trusted) -> None:
+        """Whoever trusts *common* had to believe the block, be it one of our chain or not. Raises BadMessage."""
+        if any(member.priority for member in self.validators.validators):
+            raise _false("the validators bear priorities, which no header vouches for")
         try:
             check_signed(common, LightBlock(self.header, self.commit, canonical=False), self.validators)
         except BadLightBlock as error:

@@ -28,7 +28,8 @@ log = structlog.get_logger("evidence")
 ATTACKS_MAX = 16
 """Attacks that are kept: whoever has a third of the power can make any number, and one is alarm enough."""
 LATER_MAX = 16
-"""Attacks about heights that are not decided here yet."""
+"""Attacks about heights that are not decided here yet. Those that somebody with power signed go first: a stranger can
+make any number of the others."""
 Key = tuple[int, bytes]
 """Height and id of the conflicting block: one block is one attack, whoever's signatures come with it."""
 
@@ -74,9 +75,7 @@ class DivergencePool:
             proved = self._judged(attack)
         except Uncounted as reason:
             if reason.code == TOO_NEW:
-                self._later[key] = attack
-                if len(self._later) > LATER_MAX:
-                    self._later.popitem(last=False)
+                self._keep_for_later(key, attack)
             raise
         self.known[key] = proved
         self._tell(proved)
@@ -96,12 +95,21 @@ class DivergencePool:
                     self.add(attack)
                 except (BadMessage, Uncounted) as reason:
                     log.debug("attack_not_judged", height=attack.height, why=str(reason))
+                await trio.lowlevel.checkpoint()  # signatures were verified
 
     async def wait_beyond(self, version: int) -> None:
         """`version` is greater than *version*."""
         await trio.lowlevel.checkpoint()
         while self.version <= version:
             await self._changed.park()
+
+    def _keep_for_later(self, key: Key, attack: LightClientAttack) -> None:
+        is_signed = attack.common_height <= self._store.height  # `_judged` saw to it
+        if is_signed or key not in self._later:
+            self._later[key] = attack
+            self._later.move_to_end(key, last=is_signed)
+        if len(self._later) > LATER_MAX:
+            self._later.popitem(last=False)
 
     def _judged(self, attack: LightClientAttack) -> Proved:
         latest = self._store.height
@@ -114,9 +122,10 @@ class DivergencePool:
             members = self._store.validators_at(own.height)
         except KeyError:
             raise Uncounted(TOO_OLD, f"the blocks that judge an attack at {attack.height} are not kept here") from None
-        if attack.height > latest and not contradicts_time(attack.header, own):
-            raise Uncounted(TOO_NEW, f"height {attack.height} is not decided here; the latest is {latest}")
         self._require_young(common, self._store.header(latest))
+        if attack.height > latest and not contradicts_time(attack.header, own):
+            attack.verify_signed(common)
+            raise Uncounted(TOO_NEW, f"height {attack.height} is not decided here; the latest is {latest}")
         attack.verify(common, own)
         return Proved(attack, attack.judge(common, LightBlock(own, commit, canonical), members))
 

@@ -117,13 +117,35 @@ async def test_what_is_not_decided_here_is_judged_once_it_is(tmp_path: Path, aut
             nursery.start_soon(node.pool.run)
             assert code(node.pool, attack(town, height, time_ms=late_ms)) == TOO_NEW
             assert code(node.pool, attack(town, height + 500, common=height + 400, time_ms=late_ms)) == TOO_NEW
-            false = attack(town, height, time_ms=late_ms, signed=False)
-            assert code(node.pool, replace(false, header=replace(false.header, app_hash=bytes(32)))) == TOO_NEW
             version = node.pool.version
             with trio.fail_after(30):
                 await node.pool.wait_beyond(version)
             assert [proved.attack.height for proved in node.pool.known.values()] == [height]
             assert len(node.convicted) == 1
+            nursery.cancel_scope.cancel()
+
+
+async def test_strangers_cannot_crowd_out_what_is_judged_later(tmp_path: Path, autojump_clock: Clock) -> None:
+    """What nobody with power signed is a lie where we can tell, and gives way where we cannot yet."""
+    async with served(tmp_path) as town:
+        await town.height(4)
+        node = Node(town)
+        latest = town.services.store.height
+        late_ms = town.services.store.header(latest).time_ms + 60_000
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node.pool.run)
+            true = attack(town, latest + 2, common=latest, time_ms=late_ms)
+            version = node.pool.version
+            assert code(node.pool, true) == TOO_NEW
+            assert code(node.pool, replace(true, common_height=latest + 1)) == TOO_NEW
+            for number in range(2 * LATER_MAX):
+                false = attack(town, latest + 100 + number, common=latest, time_ms=late_ms, signed=False)
+                with pytest.raises(BadMessage):
+                    node.pool.add(false)
+                assert code(node.pool, replace(false, common_height=latest + 1)) == TOO_NEW
+            with trio.fail_after(30):
+                await node.pool.wait_beyond(version)
+            assert [proved.attack.height for proved in node.pool.known.values()] == [true.height]
             nursery.cancel_scope.cancel()
 
 
