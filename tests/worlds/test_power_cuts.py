@@ -9,17 +9,21 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import structlog
 import trio
 import trio.testing
 
 from devnet.simulated_disk import Moment, PowerCut, Watching, cut_at
 from node import wal as wal_module
-from node.disk import Act
+from node.disk import Act, Step
+from tests.node.test_evidence import power
+from tests.worlds import lives
 from tests.worlds.power import PowerNet, Said
 
 HEARTBEAT_MS = 500
 SAMPLE = pytest.mark.parametrize("every", [10, pytest.param(1, marks=pytest.mark.long)])
 """How many of the moments are tried: some of them with all other tests, each one with ``make crashes``."""
+EVIDENCE = Step("evidence", Act.COMMIT)
 NUMBERS_MAX = 3
 """Each moment is tried at its first times: a height signs, logs and syncs more than once."""
 
@@ -59,8 +63,7 @@ async def test_a_machine_that_loses_its_power_at_any_step_comes_back_and_says_no
     assert {Act.COMMIT, Act.SYNC, Act.REPLACE, Act.SYNC_FOLDER, Act.WRITE} <= acts
     said = Said(monkeypatch)
     net = PowerNet(tmp_path / "net", dice := random.Random(1), heartbeat_ms=HEARTBEAT_MS)
-    cuts = [(moment, n) for moment in sorted(counts) for n in range(1, 1 + min(NUMBERS_MAX, counts[moment]))]
-    cuts = cuts[::every]
+    cuts = _first_times(counts)[::every]
     async with trio.open_nursery() as nursery:
         await net.start(nursery)
         await net.height(1)
@@ -126,6 +129,60 @@ async def test_a_town_that_goes_dark_in_one_instant_goes_on_where_it_was(
             net.assert_one_history()
             said.assert_nothing_twice()
         nursery.cancel_scope.cancel()
+
+
+@SAMPLE
+@pytest.mark.parametrize("way", lives.WAYS)
+async def test_a_newcomer_may_lose_its_power_at_any_step_of_joining(
+    way: str, every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """It joins all the same, and has what the others have."""
+    async with lives.joined(tmp_path, way, monkeypatch) as (net, nursery):
+        counts = await lives.moments_of_joining(net, nursery)
+        assert (Step("import", Act.COMMIT) in {moment.step for moment in counts}) == (way != "blocks")
+        for moment, number in _first_times(counts)[::every]:
+            lives.forgets(net)
+            net.watches[lives.NEWCOMER] = cut_at(moment, number)
+            await net.start(nursery, lives.NEWCOMER)
+            with trio.fail_after(600):
+                await net.cut(lives.NEWCOMER)
+            await lives.joins(net, nursery)
+            await net.kill(lives.NEWCOMER)
+
+
+@SAMPLE
+async def test_what_a_node_hears_of_others_outlives_a_cut_or_is_heard_again(
+    every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Evidence that was kept convicts without being told again; address book and scores are the old or the new ones."""
+    said = Said(monkeypatch)
+    async with lives.slandered(tmp_path, monkeypatch) as (net, nursery):
+        counts = await lives.moments_of_hearing(net, nursery)
+        cuts = [cut for cut in _first_times(counts) if cut[0].step.name.startswith(("evidence", "addresses", "scores"))]
+        assert {Step(name, Act.REPLACE) for name in ("addresses.json", "scores.bin")} <= {cut.step for cut, _ in cuts}
+        with structlog.testing.capture_logs() as lines:
+            for moment, number in cuts[::every]:
+                free = (validator for validator in range(4, net.size) if power(net.engines[1], validator))
+                liar = next(free) if moment.step == EVIDENCE else None
+                await net.kill(0)
+                net.watches[0] = cut_at(moment, number)
+                await net.start(nursery, 0)
+                with trio.fail_after(120):
+                    await lives.hears(net, liar)
+                    await net.cut(0)
+                await net.start(nursery, 0)
+                if liar is not None:
+                    if not moment.after and number == 1:
+                        await lives.hears(net, liar)
+                    await lives.convicts(net, liar)
+                await net.height(max(engine.store.height for engine in net.engines.values()) + 1)
+                net.assert_one_history()
+                said.assert_nothing_twice()
+        assert not [line for line in lines if line["event"] in ("address_book_damaged", "scores_damaged")]
+
+
+def _first_times(counts: Counter[Moment]) -> list[tuple[Moment, int]]:
+    return [(moment, number) for moment in sorted(counts) for number in range(1, 1 + min(NUMBERS_MAX, counts[moment]))]
 
 
 async def test_all_dark_between_precommit_and_commit_with_empty_pools_afterwards_the_height_is_decided(
