@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import trio
@@ -187,6 +188,16 @@ class ChainMethods:
         results = self.stored(self._store.results, height)
         return chain_answers.of_transaction(self._services.app, height, index, raw, results)
 
+    def _transactions(self, height: int, positions: Iterable[int]) -> Iterator[dict[str, Any]]:
+        """The transactions among the *positions* of a stored block, where ``begin`` is 0 and ``end`` comes last."""
+        results = self.stored(self._store.results, height)
+        decided = [position for position in positions if 0 < position < len(results) - 1]
+        if decided:
+            bodies = self.stored(self._store.block_transactions, height)
+            for position in decided:
+                index = position - 1
+                yield chain_answers.of_transaction(self._services.app, height, index, bodies[index], results)
+
     @method
     async def tx_search(
         self,
@@ -201,12 +212,14 @@ class ChainMethods:
         kind, key = (Kind.ADDRESS, address) if address is not None else (Kind.EVENT, (event or "").encode())
         start = None if after is None else Cursor(*after)
         places = self._store.search(kind, key, after=start, limit=min(limit, PER_PAGE_MAX))
-        found: dict[tuple[int, int], dict[str, Any]] = {}
-        for height, position, _ in places:
-            if 0 < position < len(self.stored(self._store.results, height)) - 1 and (height, position) not in found:
-                found[height, position] = self.transaction(height, position - 1)
+        found: list[dict[str, Any]] = []
+        for height, here in itertools.groupby(places, key=lambda place: place.height):
+            await trio.lowlevel.checkpoint()  # a full block takes tens of milliseconds to read
+            for shown in self._transactions(height, dict.fromkeys(place.transaction for place in here)):
+                found.append(shown)
+                await trio.lowlevel.checkpoint()
         return {
-            "transactions": list(found.values()),
+            "transactions": found,
             "earliest_height": self._store.kept.earliest[INDEX],
             "next": list(places[-1]) if len(places) == min(limit, PER_PAGE_MAX) else None,
         }

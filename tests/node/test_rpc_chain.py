@@ -142,6 +142,40 @@ async def test_search_pages_through_all_that_touched_an_address(
             await town.call("tx_search")
 
 
+async def test_a_search_reads_each_block_once_and_lets_others_have_their_turn(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many transactions of a block are found, and however many blocks."""
+    async with served(tmp_path) as town:
+        for nonce in (1, 2, 3):
+            await town.call("broadcast_tx_sync", tx=text(town.payment(5, nonce=nonce)))
+        for nonce in (0, 4):
+            await town.call("broadcast_tx_commit", tx=text(town.payment(5, nonce=nonce)))
+        turns = 0
+        reads: list[tuple[int, int]] = []
+        read = town.services.store.block_transactions
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await trio.lowlevel.checkpoint()
+
+        def noted(height: int) -> tuple[bytes, ...]:
+            reads.append((height, turns))
+            return read(height)
+
+        monkeypatch.setattr(town.services.store, "block_transactions", noted)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other)
+            found = (await town.call("tx_search", event="coin.sent"))["transactions"]
+            nursery.cancel_scope.cancel()
+        heights = sorted({each["height"] for each in found})
+        assert (len(found), len(heights)) == (5, 2)
+        assert [height for height, _ in reads] == heights
+        assert reads[0][1] < reads[1][1]
+
+
 async def test_the_rest_of_the_reads_answer(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
     async with served(tmp_path) as town:
         await town.height(3)
