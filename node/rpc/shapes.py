@@ -189,7 +189,7 @@ def evidence_from_json(value: Any) -> Evidence:
     """The evidence that *value* shows; whether it convicts is not checked. Raises BadMessage."""
     if _member(value, "kind") != "duplicate_vote":
         raise BadMessage("an unknown kind of evidence in the node's answer")
-    kind = {kind.name.lower(): int(kind) for kind in VoteKind}.get(_member(value, "vote"), 0)
+    kind = {kind.name.lower(): int(kind) for kind in VoteKind}.get(str(_member(value, "vote")), 0)
     slot = kind, _member(value, "height"), _member(value, "round")
     votes = []
     for vote in _list(_member(value, "votes")):

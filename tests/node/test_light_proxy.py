@@ -248,6 +248,7 @@ LIES_OF_METHODS: list[tuple[str, Callable[[Any], None]]] = [
     ("block", _set("block", "header", "time_ms")),
     ("block", lambda answer: answer["block"]["transactions"].append("AAAA")),
     ("block", lambda answer: answer["block"].update(transactions=7)),
+    ("block", lambda answer: answer["block"]["evidence"].append({"kind": "duplicate_vote", "vote": []})),
     ("block_results", _set("encoded", 1)),
     ("block_results", lambda answer: answer["encoded"].pop()),
     ("block_results", lambda answer: answer.update(encoded=[])),

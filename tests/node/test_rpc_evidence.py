@@ -87,6 +87,21 @@ async def test_evidence_is_handed_in_and_shown_in_its_block(
         assert numbers["allting_evidence_waiting"] == 0
 
 
+@pytest.mark.parametrize("wrong", [None, True, -1, 1.5, "", "é", [], {}, [[]], [{}, {}]])
+def test_evidence_of_another_form_in_an_answer_is_a_bad_message(wrong: Any) -> None:
+    """Whichever member has it."""
+    shown = shapes.evidence_json(lie(height=1))
+    assert shapes.evidence_from_json(shown) == lie(height=1)
+    vote = shown["votes"][0]
+    changed = [{**shown, name: wrong} for name in shown if name != "hash"]
+    changed += [
+        {**shown, "votes": [{**vote, name: wrong}, vote]} for name in vote if (name, wrong) != ("block_id", None)
+    ]
+    for value in (wrong, *changed):
+        with pytest.raises(BadMessage):
+            shapes.evidence_from_json(value)
+
+
 async def test_evidence_that_does_not_count_is_answered_with_why(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
