@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
@@ -15,7 +14,7 @@ from node.admin import AdminRefused, NotRunning
 from node.applications import ApplicationMissing
 from node.backup import BadBackup
 from node.cli import care, debug, keys, light, mempool, node_commands, peers, queries, succession, transactions
-from node.cli.screen import FAILED, USER_MISTAKE, ListedGroup, Mistake, die
+from node.cli.screen import FAILED, USER_MISTAKE, ListedGroup, Mistake, SystemRefused, die
 from node.client import RpcFailed, Unreachable
 from node.disk import DiskFailed
 from node.export import CannotExport
@@ -150,6 +149,4 @@ def _say(error: Exception, *, as_json: bool) -> None:
             if isinstance(error, family):
                 die(error, code=name, exit_code=exit_code, as_json=as_json)
     if isinstance(error, OSError) and error.errno is not None:
-        where = f"{error.filename}: " if error.filename else ""
-        text = f"{where}{error.strerror} ({errno.errorcode.get(error.errno, error.errno)})"
-        die(Mistake(text), code="cli.system", exit_code=USER_MISTAKE, as_json=as_json)
+        die(SystemRefused(error), code="cli.system", exit_code=USER_MISTAKE, as_json=as_json)

@@ -56,8 +56,7 @@ def new(name: str, is_open: bool, place: Place, screen: Screen) -> None:
 def recover(name: str, words: str | None, is_open: bool, place: Place, screen: Screen) -> None:
     """Bring back a key as account NAME from its 24 words."""
     path = new_account_path(place, name)
-    spoken = words if words is not None else click.prompt("The 24 words", err=True)
-    key = KeyFile.recover("account", spoken, password=_new_password(is_open))
+    key = KeyFile.recover("account", _spoken() if words is None else words, password=_new_password(is_open))
     key.write(path)
     screen.show(_shown(name, key), [f"{name}: {to_text(key.address)}"])
 
@@ -144,6 +143,17 @@ def unlock_(at_risk: bool, place: Place, screen: Screen) -> None:
             "Where the chain stands still without it: allting keys unlock --accept-double-sign-risk",
         ]
     screen.show({"height": height, "at_once": at_risk}, [*lines, f"Next: allting start --home {place.path}"])
+
+
+def _spoken() -> str:
+    """The words that were typed, or that stand on standard input."""
+    try:
+        typed: str = click.prompt("The 24 words", err=True)
+    except click.Abort as stop:
+        if isinstance(stop.__context__, EOFError):
+            raise Mistake("the 24 words are needed: type them, or give them with --words") from None
+        raise
+    return typed
 
 
 def _new_password(is_open: bool) -> str | None:

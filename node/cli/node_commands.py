@@ -18,6 +18,7 @@ from node.cli import founding
 from node.cli.place import DEVNET_FILE, Place, home_option, new_home_option, place_options
 from node.cli.screen import Failed, Mistake, Screen, json_option
 from node.cli.transactions import Sending, send
+from node.config import Config
 from node.genesis import PRESETS, BadGenesis, GenesisFile
 from node.genesis_state import first_state
 from node.invite import Invite
@@ -31,9 +32,14 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def machine_name() -> str:
+    """What a node is called where nobody named it."""
+    return platform.node()[:60] or "node"
+
+
 @click.command()
 @click.option("--chain-id", help="Of the new chain; lower-case letters, digits and dashes.")
-@click.option("--moniker", default=lambda: platform.node()[:60] or "node", help="The name that peers see.")
+@click.option("--moniker", default=machine_name, help="The name that peers see.")
 @click.option("--preset", type=click.Choice(sorted(PRESETS)), default="CITY", show_default=True)
 @click.option("--genesis", "genesis_file", type=click.Path(path_type=Path, dir_okay=False), help="Use this genesis.")
 @click.option(
@@ -124,12 +130,14 @@ def run(place: Place) -> None:
 
 @click.command()
 @click.argument("link")
-@click.option("--moniker", default=lambda: platform.node()[:60] or "node", help="The name that peers see.")
+@click.option("--moniker", help="The name that peers see; without it this machine's.")
 @click.option("--p2p-listen", metavar="HOST:PORT", help="Where peers reach this node; without it a free port is taken.")
 @click.option("--rpc-listen", metavar="HOST:PORT", help="Where RPC is served; without it a free port is taken.")
 @click.option("--no-start", is_flag=True, help="Only prepare the home; start it later with allting start.")
 @new_home_option
-def join(link: str, moniker: str, p2p_listen: str | None, rpc_listen: str | None, no_start: bool, place: Place) -> None:
+def join(
+    link: str, moniker: str | None, p2p_listen: str | None, rpc_listen: str | None, no_start: bool, place: Place
+) -> None:
     """Join a chain with the invite LINK: this home becomes a node of it, which starts at once."""
     screen = Screen(False)
     invite = Invite.read(link, now_ms=now_ms())
@@ -139,9 +147,11 @@ def join(link: str, moniker: str, p2p_listen: str | None, rpc_listen: str | None
             raise Mistake(
                 f"{place.path} is already a node of {known.chain_id}; join in an empty folder, or give another --home"
             )
-        screen.progress(f"{place.path} has joined {known.chain_id} before; starting it")
+        _refuse_other_settings(place, {"moniker": moniker, "p2p.listen": p2p_listen, "rpc.listen": rpc_listen})
+        screen.progress(f"{place.path} has joined {known.chain_id} before{'' if no_start else '; starting it'}")
     else:
         founding.refuse_taken(place)
+        moniker = moniker or machine_name()
         genesis = _fetched(invite, screen)
         config = founding.config(moniker=moniker, invite=invite, p2p_listen=p2p_listen, rpc_listen=rpc_listen)
         if genesis.state is not None:
@@ -161,12 +171,24 @@ def join(link: str, moniker: str, p2p_listen: str | None, rpc_listen: str | None
         run(place)
 
 
+def _refuse_other_settings(place: Place, wanted: dict[str, str | None]) -> None:
+    """Raises Mistake if one of the settings *wanted* differs from that of the home."""
+    config = Config.load(place.home.config)
+    has = {"moniker": config.moniker, "p2p.listen": config.p2p.listen, "rpc.listen": config.rpc.listen}
+    others = [name for name, value in wanted.items() if value is not None and value != has[name]]
+    if others:
+        raise Mistake(
+            f"{place.path} has joined before with another {', '.join(others)}: change it in {place.home.config}, "
+            "or leave it out here"
+        )
+
+
 def _fetched(invite: Invite, screen: Screen) -> GenesisFile:
     """The genesis that the link names, from its peers, checked against the link's hash."""
     from node.cli import running  # loads the whole network code
 
     terms = invite.terms
-    screen.progress(f"asking {len(terms.peers)} peer(s) of {terms.chain_id} for the genesis …")
+    screen.progress(f"asking {len(terms.peers)} peer(s) of {terms.chain_id} for the genesis, for a minute at most …")
     genesis = GenesisFile.parse(running.fetch(terms))
     if genesis.hash != terms.genesis_hash or genesis.chain_id != terms.chain_id:
         raise Failed("the peers gave another genesis than the link names; ask for a fresh link", code="cli.genesis")

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from node.cli.place import Place, home_option
-from node.cli.screen import ListedGroup, Screen, json_option
+from node.cli.screen import ListedGroup, Mistake, Screen, json_option
+from node.keys import KeyFile
 from p2p.scores import BAN_SECONDS_MAX
 
 HOUR_SECONDS = 3_600
@@ -52,8 +53,10 @@ def bans(place: Place, screen: Screen) -> None:
 @home_option
 def ban(node_id: str, hours: int, place: Place, screen: Screen) -> None:
     """Keep a node out; its id, or the first 8 digits of it if it is connected."""
+    if place.home.node_key.exists() and node_id.lower() == KeyFile.load(place.home.node_key).public_key.hex():
+        raise Mistake(f"{node_id} is this node itself")
     done = place.admin("ban", node_id=node_id.lower(), seconds=hours * HOUR_SECONDS)
-    screen.show(done, [f"{done['node_id']} is banned for {hours} hours"])
+    screen.show(done, [f"{done['node_id']} is banned for {hours} hour{'' if hours == 1 else 's'}"])
 
 
 @peers.command()

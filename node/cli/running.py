@@ -11,7 +11,7 @@ import trio
 
 from consensus.application import EngineFault
 from node import log as node_log
-from node.cli.screen import Failed, Screen
+from node.cli.screen import Failed, Screen, SystemRefused
 from node.consensus_log import UnreadableRecord
 from node.disk import DISK, DiskFailed
 from node.files import PUBLIC_MODE
@@ -103,11 +103,13 @@ def fetch_state(terms: Terms, chunks: Sequence[bytes], path: Path, screen: Scree
 
 
 def _said(error: BaseException) -> BaseException:
-    """*error* as a Failed if its family has a text for people, else its first cause as it is."""
+    """*error* as a Failed or SystemRefused if its family has a text for people, else its first cause as it is."""
     first = _cause(error)
     for family, code in SENTENCES.items():
         if isinstance(first, family):
             return Failed(str(first), code=code)
+    if isinstance(first, OSError) and first.errno is not None:
+        return SystemRefused(first)
     return first
 
 

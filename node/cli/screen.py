@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Callable, Iterable
@@ -26,6 +27,15 @@ class Mistake(Exception):
     def __init__(self, text: str, *, code: str = "cli.mistake") -> None:
         super().__init__(text)
         self.code = code
+
+
+class SystemRefused(Mistake):
+    """The operating system refused a file or a port; the text says which, and why."""
+
+    def __init__(self, error: OSError) -> None:
+        where = f"{error.filename}: " if error.filename else ""
+        name = errno.errorcode.get(error.errno or 0, error.errno)
+        super().__init__(f"{where}{error.strerror} ({name})", code="cli.system")
 
 
 class Failed(Mistake):

@@ -64,6 +64,8 @@ def export_command(
         folder = (out or Path(new_id)).absolute()
         if Home(folder).config.exists():
             raise Mistake(f"a node lives in {folder}; give another folder with --out, so that its genesis stays")
+        if (folder / "genesis.toml").exists():
+            screen.progress(f"the genesis that {folder} held is replaced")
         screen.progress(f"checking and writing the state of height {chosen} …")
         done = export(store, genesis, app, founders, folder, height=chosen, chain_id=new_id, time_ms=time_ms)
     except StateGone as error:

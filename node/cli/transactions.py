@@ -69,7 +69,7 @@ def _broadcast(client: Client, screen: Screen, transaction: Transaction, *, wait
     tx = base64.b64encode(transaction.raw).decode()
     if not wait:
         return _accepted(client.call("broadcast_tx_sync", tx=tx))
-    screen.progress(f"sent {transaction.id.hex()}, waiting for its block …")
+    screen.progress(f"sending {transaction.id.hex()}, and waiting for its block …")
     answer = _accepted(client.call("broadcast_tx_commit", tx=tx))
     result = answer["result"]
     if result["code"]:

@@ -162,8 +162,8 @@ def listen(host: str, port: int) -> list[trio.SocketListener]:
         for opened in sockets:
             opened.close()
         raise PortInUse(
-            f"can't listen on {host}:{port} ({error.strerror or error}); stop what uses it, "
-            "or change rpc.listen in config.toml"
+            f"can't listen on {host}:{port} ({error.strerror or error}); stop what uses it, or take another port: "
+            "rpc.listen in config.toml, or --listen of allting light"
         ) from error
     return [trio.SocketListener(trio.socket.from_stdlib_socket(opened)) for opened in sockets]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import socket
 import subprocess
@@ -203,6 +204,14 @@ def test_ctrl_c_at_a_prompt_is_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("click.termui.visible_prompt_func", interrupted)
     assert "interrupted" in cli("keys", "recover", "anna", "--open", code=130)
+
+
+def test_words_come_from_standard_input_too_and_are_missed_by_name(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = words_of(bytes(32))
+    monkeypatch.setattr("sys.stdin", io.StringIO(words + "\n"))
+    assert cli.json("keys", "recover", "anna", "--open")["name"] == "anna"
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert "give them with --words" in cli("keys", "recover", "bjorn", "--open", code=2)
 
 
 def test_the_version_is_an_option_too(cli: Cli) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from consensus.params import DAY_MS
 from consensus.signing import public_key, sha256
@@ -159,6 +160,21 @@ def test_a_home_of_another_chain_is_left_alone(
     assert (home / "config.toml").read_bytes() == before
 
 
+def test_settings_that_differ_from_those_of_a_home_that_has_joined_are_refused(
+    tmp_path: Path, started: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "new"
+    ends("join", link(), "--home", str(home), "--no-start", "--moniker", "erik", "--rpc-listen", "127.0.0.1:5")
+    again = ["join", link(), "--home", str(home), "--no-start"]
+    assert ends(*again, "--moniker", "eric", "--rpc-listen", "127.0.0.1:6", "--p2p-listen", "127.0.0.1:7") == 2
+    said = capsys.readouterr().err
+    assert "another moniker, p2p.listen, rpc.listen" in said
+    assert str(home / "config.toml") in said
+    assert ends(*again, "--moniker", "erik", "--rpc-listen", "127.0.0.1:5") == 0
+    assert "starting" not in capsys.readouterr().err
+    assert started == []
+
+
 def test_another_genesis_than_the_link_names_is_refused(
     tmp_path: Path, started: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,9 +183,21 @@ def test_another_genesis_than_the_link_names_is_refused(
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("error", [StoreInUse("in use by 5"), PortInUse("port 5 is taken")])
-def test_what_stops_a_node_is_one_sentence(
-    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("error", "said", "code"),
+    [
+        (StoreInUse("in use by 5"), "in use by 5", 1),
+        (PortInUse("port 5 is taken"), "port 5 is taken", 1),
+        (OSError(98, "Address already in use", "port 5"), "port 5: Address already in use (EADDRINUSE)", 2),
+    ],
+)
+def test_what_stops_a_node_is_one_sentence_on_the_terminal_and_in_the_log(
+    error: Exception,
+    said: str,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     async def stops(home: Path) -> None:
         async with trio.open_nursery():
@@ -178,8 +206,10 @@ def test_what_stops_a_node_is_one_sentence(
     monkeypatch.setattr(running, "run_node", stops)
     assert ends("init", "--home", str(tmp_path / "new")) == 0
     capsys.readouterr()
-    assert ends("start", "--home", str(tmp_path / "new")) == 1
-    assert capsys.readouterr().err == f"Error: {error}\n"
+    with capture_logs() as logs:
+        assert ends("start", "--home", str(tmp_path / "new")) == code
+    assert capsys.readouterr().err == f"Error: {said}\n"
+    assert [line["why"] for line in logs if line["event"] == "node_stopped"] == [said]
 
 
 def test_peers_that_do_not_answer_are_said_not_to(

@@ -131,6 +131,10 @@ async def test_status_and_peers(
         assert await run("peers", "bans") == []
         node_id = "ab" * 32
         assert (await run("peers", "ban", node_id, "--hours", "2"))["seconds"] == 7_200
+        own = KeyFile.create("node")
+        own.write(tmp_path / "keys" / "node.json")
+        itself = await run("peers", "ban", own.public_key.hex(), code=2)
+        assert "is this node itself" in itself["error"]["message"]
         (ban,) = await run("peers", "bans")
         assert (ban["node_id"], ban["reason"]) == (node_id, "operator")
         assert await run("peers", "unban", node_id[:8]) == {"node_id": node_id}
