@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -21,6 +22,7 @@ from node.consensus_driver import ConsensusDriver, Synced
 from node.consensus_gossip import ConsensusGossip
 from node.height import Candidate
 from node.mempool import Mempool
+from node.serving_budget import Asker, ServingBudget
 from node.stopped import refused_decision
 from node.store import Store
 from node.sync_messages import (
@@ -28,6 +30,7 @@ from node.sync_messages import (
     QUESTIONS,
     DecidedHeight,
     NoHeight,
+    SyncQuestion,
     WantHeight,
     from_wire,
     to_wire,
@@ -85,6 +88,7 @@ class BlockSync:
         mempool: Mempool,
         driver: ConsensusDriver,
         gossip: ConsensusGossip,
+        budget: ServingBudget,
         genesis_state: Path | None = None,
     ) -> None:
         """*genesis_state* is the file that newcomers need beside the genesis, if the chain goes on from a state."""
@@ -94,6 +98,7 @@ class BlockSync:
         self._driver = driver
         self._gossip = gossip
         self.server = SyncServer(store, genesis_state)
+        self._budget = budget
         self._sources: dict[bytes, _Source] = {}
         """By peer id."""
         self._received: dict[int, tuple[bytes, DecidedHeight]] = {}
@@ -109,6 +114,7 @@ class BlockSync:
         source = self._sources.setdefault(peer.id, _Source())
         source.peer = peer
         source.bytes_received = source.earliest = 0
+        asker = Asker()
         try:
             while True:
                 data = await peer.receive(CHANNEL.id)
@@ -121,7 +127,8 @@ class BlockSync:
                     case NoHeight(height, earliest):
                         self._take_refusal(peer.id, source, height, earliest)
                     case _ if isinstance(message, QUESTIONS):
-                        await peer.send(CHANNEL.id, to_wire(await self.server.answer(message)))
+                        make = partial(self._answer, message)
+                        await peer.send(CHANNEL.id, await self._budget.answer(asker, make))
                     case _:
                         raise BadMessage("an answer that nobody asked for", "bad_message.unasked")
         finally:
@@ -129,6 +136,9 @@ class BlockSync:
             source.owes.clear()
             self._forget_gone()
             self._arrived.set()
+
+    async def _answer(self, question: SyncQuestion) -> bytes:
+        return to_wire(await self.server.answer(question))
 
     def _take(self, peer_id: bytes, source: _Source, message: DecidedHeight) -> None:
         """An answer that is owed counts, however late; the first for its height is looked into."""

@@ -221,13 +221,19 @@ SYNC_MODES = ("auto", "blocks")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncConfig:
-    """How a node that joins a chain comes to its present state."""
+    """How a node that joins a chain comes to its present state, and what it gives to those that come later."""
 
     mode: str = setting(
         "auto",
         "auto (begin with a snapshot that the invite link proves, if peers have one) or blocks (execute all).",
         one_of(*SYNC_MODES),
     )
+    served_bytes_per_second_max: int = setting(
+        64 * MIB,
+        "Blocks and states sent to all peers that ask for them, in the long run; what is beyond waits.",
+        between(MIB, 2**32),
+    )
+    served_bytes_per_second_per_peer_max: int = setting(32 * MIB, "The same, to one peer.", between(64 * 1024, 2**32))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

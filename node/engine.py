@@ -39,6 +39,7 @@ from node.heights import Heights
 from node.home import Home
 from node.mempool import Mempool, MempoolLimits
 from node.pruner import Pruner
+from node.serving_budget import ServingBudget
 from node.signer import Signer
 from node.stopped import NodeStopped
 from node.store import Store
@@ -146,6 +147,10 @@ class Engine:
             mempool=self.mempool,
             driver=self.driver,
             gossip=self._gossip,
+            budget=ServingBudget(
+                bytes_per_second_max=own.config.sync.served_bytes_per_second_max,
+                bytes_per_second_per_peer_max=own.config.sync.served_bytes_per_second_per_peer_max,
+            ),
             genesis_state=own.home.genesis_state,
         )
         self._transactions = TransactionGossip(self.mempool)

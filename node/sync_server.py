@@ -38,9 +38,6 @@ from node.sync_messages import (
     WantStateChunk,
 )
 
-PAUSE_S = 0.002
-"""After each piece of state: whoever asks without end gets a part of this node's time, however many they are."""
-
 
 class SyncServer:
     """Answers out of the store. Reads each piece straight from the state tree: nothing is copied beforehand."""
@@ -49,7 +46,6 @@ class SyncServer:
         """*genesis_state*: the file with the state that the genesis goes on from, if it does."""
         self._store = store
         self._genesis_state = genesis_state
-        self._reading = trio.Lock()
 
     async def answer(self, question: SyncQuestion) -> SyncMessage:
         """The answer to *question*; NoHeight where this node lacks it. Raises BadMessage for a senseless path."""
@@ -102,22 +98,18 @@ class SyncServer:
         return LightBlockHere(header, store.commit_of(height)[0], validators, None if same else following)
 
     async def _state(self, wanted: WantState) -> StateEntries | StateNode | None:
-        """One piece at a time, whoever asks."""
         if any(nibble >= PLACES for nibble in wanted.path):
             raise BadMessage("a path through the state that there can't be", "bad_message.path")
-        async with self._reading:
-            if wanted.height not in self._store.kept.snapshot_heights():
-                return None
-            try:
-                reading = self._store.read_piece(wanted.module, wanted.path, wanted.height)
-                while True:
-                    try:
-                        next(reading)
-                    except StopIteration as done:
-                        piece: StateEntries | StateNode = done.value
-                        break
-                    await trio.lowlevel.checkpoint()
-            except (StateGone, KeyError):
-                return None
-            await trio.sleep(PAUSE_S)
-        return piece
+        if wanted.height not in self._store.kept.snapshot_heights():
+            return None
+        try:
+            reading = self._store.read_piece(wanted.module, wanted.path, wanted.height)
+            while True:
+                try:
+                    next(reading)
+                except StopIteration as done:
+                    piece: StateEntries | StateNode = done.value
+                    return piece
+                await trio.lowlevel.checkpoint()
+        except (StateGone, KeyError):
+            return None

@@ -35,6 +35,7 @@ from node.execution import Executed, Executor
 from node.genesis import GenesisFile, genesis_toml
 from node.heights import Heights
 from node.mempool import Mempool, MempoolLimits
+from node.serving_budget import ServingBudget
 from node.signer import Signer
 from node.store import Store
 from node.trust_root import TrustRoot
@@ -121,6 +122,7 @@ class Bench:
         trust_root: TrustRoot | None = None,
         epoch: float | None = None,
         app: RegisterTown | None = None,
+        served_bytes_per_second: int = 2**26,
         wrap_wal: Callable[[Wal], Wal] = lambda wal: wal,
         wrap_signer: Callable[[Signer], Signer] = lambda signer: signer,
         wrap_store: Callable[[Store], Store] = lambda store: store,
@@ -162,7 +164,14 @@ class Bench:
             chain_id=CHAIN_ID, driver=self.driver, mempool=self.mempool, store=self.store, now_ms=self.now_ms
         )
         self.sync = BlockSync(
-            chain_id=CHAIN_ID, store=self.store, mempool=self.mempool, driver=self.driver, gossip=self.gossip
+            chain_id=CHAIN_ID,
+            store=self.store,
+            mempool=self.mempool,
+            driver=self.driver,
+            gossip=self.gossip,
+            budget=ServingBudget(
+                bytes_per_second_max=served_bytes_per_second, bytes_per_second_per_peer_max=served_bytes_per_second
+            ),
         )
         self._nursery: trio.Nursery
 

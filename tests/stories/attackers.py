@@ -17,8 +17,10 @@ import trio
 from consensus.codec import BadMessage, encode
 from consensus.signing import public_key
 from devnet.workload import Workload
-from node import transaction_gossip
+from node import sync_messages, transaction_gossip
 from node.engine import CHANNELS
+from node.snapshot_messages import HEADERS_MAX, WantHeaders
+from node.sync_messages import WantGenesis, WantHeight
 from p2p import frames
 from p2p.address import Endpoint, PeerAddress
 from p2p.control import ADDRESSES_MAX, Addresses, encode_control
@@ -30,6 +32,10 @@ HOSTS = 50
 """Of each network."""
 HELD_MAX = 400
 """Sockets that the attackers hold open at a time."""
+QUESTIONS_OF_ASKER = 2_000
+ASKER_S = 3.0
+"""An asker reads what comes for so long."""
+HEIGHTS_ASKED_MAX = 30
 POOL_FLOOD_NONCES = 20
 """Transactions of each account, all behind a nonce that never comes."""
 REFUSED = (
@@ -66,6 +72,7 @@ class Attack:
                 nursery.start_soon(self._repeat, "half", 0.02, self._half_a_handshake)
                 nursery.start_soon(self._repeat, "garbage", 0.05, self._garbage)
                 nursery.start_soon(self._repeat, "sybil", 0.1, self._sybil)
+                nursery.start_soon(self._repeat, "asker", 0.3, self._asker)
                 nursery.start_soon(self._flood_pool, workload, nonces)
 
     async def let_go(self) -> None:
@@ -134,6 +141,17 @@ class Attack:
             await stream.send_all(session.writer.seal(frames.whole_section(0, lines)))
         if self.dice.random() < 0.3:
             await stream.send_all(session.writer.seal(frames.whole_section(1, [self.dice.randbytes(200)])))
+
+    async def _asker(self) -> None:
+        """A peer that asks for all that is large or much work, and reads as fast as it can."""
+        stream, session = await self.meet()
+        large = (WantGenesis(), WantHeight(1 + self.dice.randrange(HEIGHTS_ASKED_MAX)))
+        work = WantHeaders(1 + self.dice.randrange(HEIGHTS_ASKED_MAX), HEADERS_MAX)
+        questions = [sync_messages.to_wire(self.dice.choice((*large, work))) for _ in range(QUESTIONS_OF_ASKER)]
+        await stream.send_all(session.writer.seal(frames.whole_section(sync_messages.CHANNEL.id, questions)))
+        with trio.move_on_after(ASKER_S):
+            while data := await stream.receive_some():
+                self.tries["bytes that askers got"] += len(data)
 
     async def _flood_pool(self, workload: Workload, nonces: list[int]) -> None:
         """Signed transactions that can never go into a block, as fast as one peer's window lets them in."""
