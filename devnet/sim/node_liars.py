@@ -24,7 +24,7 @@ from devnet.sim.node_peers import Sent
 from devnet.sim.node_town import CHAIN_ID, seed_of
 from node import consensus_messages, sync_messages, transaction_gossip
 from node.consensus_messages import BlockOnly, Bodies, ProposalWithBlock, Status, Votes
-from node.engine import Engine
+from node.engine import CHANNELS, Engine
 from p2p.peer import Peer
 
 if TYPE_CHECKING:
@@ -253,7 +253,6 @@ class LyingTasks:
 
     def _garbage(self) -> tuple[str, int, bytes]:
         """Bytes that are no message, on any channel."""
-        channels = (consensus_messages.CHANNEL.id, transaction_gossip.CHANNEL.id, sync_messages.CHANNEL.id)
         junk = self._dice.choice(
             (
                 self._dice.randbytes(self._dice.randint(1, 300)),
@@ -262,4 +261,4 @@ class LyingTasks:
                 b"\x91" * 4_000,
             )
         )
-        return "lie_garbage", self._dice.choice(channels), junk
+        return "lie_garbage", self._dice.choice(CHANNELS).id, junk
