@@ -201,34 +201,37 @@ def unpack(file: Path, home: Home, tell: Tell = lambda done, total: None, *, dis
         first, data = reader.next()
         manifest = _read_manifest(file, first, data)
         files = _home_files(home)
-        config = b""
+        settings = ""
         name, data = reader.next()
         while not name.startswith(f"{CHAIN}/") and name != SUMS:
-            if name not in files:
-                raise BadBackup(f"{file} holds {name!r:.60}, which no backup of this release has")
-            if files[name] == home.config:
-                config = data
+            path = files.pop(name, None)
+            if path is None:
+                raise BadBackup(f"{file} holds {name!r:.60}, which no backup of this release has there")
+            if path == home.config:
+                settings = data.decode()
             else:
                 mode = PRIVATE_MODE if name.startswith("keys/") else 0o644
-                write_atomically(files[name], data, mode=mode, replace=False, disk=disk)
+                write_atomically(path, data, mode=mode, replace=False, disk=disk)
             name, data = reader.next()
         write_rows(home.chain, reader.chunks(name, data), disk=disk)
     except (tarfile.TarError, EOFError) as error:
         raise BadBackup(f"{file} is cut short or no backup ({error}); take another copy of it") from error
-    except BadMessage as error:
+    except (BadMessage, UnicodeError) as error:
         raise BadBackup(f"{file} is damaged: {error}; take another copy of it") from error
     finally:
         reader.close()
-    return {**manifest, "config": config.decode()}
+    return {**manifest, "config": settings}
 
 
 def _read_manifest(file: Path, name: str, data: bytes) -> dict[str, Any]:
     try:
         manifest = json.loads(data) if name == MANIFEST else None
-    except ValueError:
+    except (ValueError, RecursionError):
         manifest = None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise BadBackup(f"{file} is no backup of this release (it has no {MANIFEST} that says “{FORMAT}”)")
+    if type(manifest.get("chain_id")) is not str or type(manifest.get("height")) is not int:
+        raise BadBackup(f"{file} is damaged: its {MANIFEST} names no chain and height; take another copy of it")
     return manifest
 
 

@@ -16,12 +16,12 @@ from consensus.application import STATE_KEY_BYTES_MAX, Changes
 from consensus.block import ModuleRoot
 from consensus.codec import decode, encode
 from consensus.jellyfish import TreeProof, application_hash, hashed_leaf, verify
-from consensus.shape import MESSAGE_BYTES_MAX
+from consensus.shape import MESSAGE_BYTES_MAX, shape_of
 from consensus.signing import sha256
 from node.state import KEYS, VALUES, StateHorizon, StoredState, key_row, write_values
 from node.state_nodes import INNER_BYTES, WIDTH, Node, decode_node, encode_node, hash_of, hashed
 from node.state_tree import ReadNode, TreeUpdate, leaves_below, prove, reference_at, update_tree
-from node.store_environment import Environment, StoreFailed
+from node.store_environment import Environment, StoreFailed, failed
 
 NODES, ROOTS, STALE = "nodes", "roots", "stale"
 CACHED_DEPTH_MAX = 3
@@ -74,6 +74,9 @@ class Subtree:
         return hash_of(node[2]), hash_of(node[3])
 
 
+_ROOTS_ROW = shape_of(tuple[tuple[str, bytes], ...])
+
+
 class StateTrees:
     """The trees of the latest commit, and of older ones until they are pruned."""
 
@@ -84,12 +87,12 @@ class StateTrees:
         self._references: dict[str, bytes] = self.references(horizon.latest) if horizon.latest >= 0 else {}
 
     def references(self, height: int) -> dict[str, bytes]:
-        """The root reference of each module in the state of *height*, sorted by name. Raises StateGone."""
+        """The root reference of each module in the state of *height*, sorted by name. Raises StateGone, StoreFailed."""
         self._horizon.check(height)
         row = self._environment.get(ROOTS, height.to_bytes(8, "big"))
-        assert row is not None, f"roots of height {height}"
-        pairs = decode(row, bytes_max=MESSAGE_BYTES_MAX)
-        return dict(pairs)  # type: ignore[arg-type]  # this class wrote (name, reference) pairs
+        if row is None:
+            raise failed(self._environment.path, lmdb.CorruptedError(f"the roots of height {height} are missing"))
+        return dict(_ROOTS_ROW.from_wire(decode(row, bytes_max=MESSAGE_BYTES_MAX)))
 
     def plan(self, changes: Changes, height: int) -> TreePlan:
         """What *changes* in block *height* would make of the latest trees. A module named here first begins empty."""

@@ -16,6 +16,7 @@ import lmdb
 from consensus.application import Changes, Event, Result
 from consensus.block import Block, Commit, Header, ModuleRoot
 from consensus.chain import ChainState
+from consensus.codec import BadMessage
 from consensus.jellyfish import TreeProof
 from consensus.params import Params
 from consensus.validators import ValidatorSet
@@ -42,7 +43,7 @@ from node.store_blocks import (
     put_block,
     put_genesis,
 )
-from node.store_environment import MAP_BYTES, Environment, StoreFailed, StoreInUse, TableSize, Writes
+from node.store_environment import MAP_BYTES, Environment, StoreFailed, StoreInUse, TableSize, Writes, failed
 from node.store_forget import FORGET_ROWS_MAX, Forgetting
 from node.store_import import Landing, Piece, clear, put_landing, put_pieces
 from node.store_kept import HeightGone, Kept
@@ -104,6 +105,9 @@ class Store:
         environment = Environment.open(path, _TABLES, map_bytes=map_bytes, disk=disk)
         try:
             return cls(environment, inline=inline)
+        except (BadMessage, StateGone) as error:
+            environment.close()
+            raise failed(path, lmdb.CorruptedError(f"what it says of its chain can't be read: {error}")) from error
         except BaseException:
             environment.close()
             raise

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from consensus.chain import InvalidBlock, contents_belong, params_hash, results_hash, verify_commit
 from consensus.codec import BadMessage
 from consensus.jellyfish import application_hash
 from consensus.signing import sha256
 from node.retention import BLOCKS, RESULTS
+from node.state import StateGone
 from node.store import Store, StoreFailed
 
 
@@ -23,16 +25,15 @@ def check_store(store: Store, genesis_hash: bytes, tell: Callable[[int, int], No
         raise StoreFailed("the chain is not the one of this genesis file")
     first = store.kept.earliest[BLOCKS]
     for height in range(first, store.height + 1):
-        try:
+        with _must_hold(f"height {height}"):
             _check_height(store, chain.chain_id, height, is_first=height == first)
-        except (KeyError, AssertionError, BadMessage, InvalidBlock) as error:
-            raise StoreFailed(f"height {height} does not hold: {error or type(error).__name__}") from error
         tell(height - first + 1, store.height - first + 1)
-    if store.height and store.header(store.height).id != chain.block_id:
-        raise StoreFailed("the latest block is not the one that the chain's state names")
-    store.check_state()
-    if store.height and application_hash(store.module_roots(store.height)) != chain.app_hash:
-        raise StoreFailed("the state is not the one that the latest header commits to")
+    with _must_hold("the latest state"):
+        if store.height and store.header(store.height).id != chain.block_id:
+            raise StoreFailed("the latest block is not the one that the chain's state names")
+        store.check_state()
+        if store.height and application_hash(store.module_roots(store.height)) != chain.app_hash:
+            raise StoreFailed("the state is not the one that the latest header commits to")
 
 
 def check_latest(store: Store) -> None:
@@ -48,6 +49,15 @@ def check_latest(store: Store) -> None:
             f"the chain's state at height {chain.height} is not that of its header: the disk changed it. Check the "
             "disk, then restore a backup, or move the folder data/chain away: the node catches up from its peers"
         )
+
+
+@contextmanager
+def _must_hold(what: str) -> Iterator[None]:
+    """Rows that are missing or no rows of a store mean that *what* does not hold. Raises StoreFailed."""
+    try:
+        yield
+    except (KeyError, AssertionError, BadMessage, InvalidBlock, StateGone) as error:
+        raise StoreFailed(f"{what} does not hold: {error or type(error).__name__}") from error
 
 
 def _check_height(store: Store, chain_id: str, height: int, *, is_first: bool) -> None:

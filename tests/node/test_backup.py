@@ -203,6 +203,28 @@ async def test_what_is_cut_short_or_changed_is_named(tmp_path: Path, autojump_cl
         unpack(foreign, Home(tmp_path / "foreign"))
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "what"),
+    [
+        ("manifest.json", b"[" * 100_000, "no backup of this release"),
+        ("manifest.json", b'{"format": "allting backup 1"}', "names no chain and height"),
+        ("config.toml", b"\xff", "is damaged"),
+        ("chain/roots/", encode(()), "roots of height"),
+        ("chain/meta/", b"", "is damaged"),
+    ],
+)
+async def test_what_somebody_made_up_is_named_though_the_sums_are_right(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, name: str, data: bytes, what: str
+) -> None:
+    file = await _backed_up(tmp_path)
+
+    def change(member: str, old: bytes) -> bytes:
+        return data if member.startswith(name) else old
+
+    with pytest.raises((BadBackup, StoreFailed), match=what):
+        _restored(_changed(file, change, honest_sums=True), tmp_path / "again")
+
+
 async def test_a_forged_value_is_found_though_the_sums_are_right(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
