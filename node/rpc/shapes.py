@@ -57,12 +57,14 @@ def _header_field(header: Header, name: str) -> Any:
 
 def header_from_json(value: Any) -> Header:
     """The header that *value* shows; its hash is computed, never read. Raises BadMessage."""
-    wire = []
+    wire: list[Any] = []
     for field in dataclasses.fields(Header):
         member = _member(value, field.name)
         if field.name in _HEADER_ADDRESSES:
             wire.append(_address(member))
-        elif field.name in _HEADER_TEXTS | _HEADER_INTEGERS:
+        elif field.name in _HEADER_TEXTS:
+            wire.append(_text(member))
+        elif field.name in _HEADER_INTEGERS:
             wire.append(member)
         else:
             wire.append(_bytes(member))
@@ -137,7 +139,7 @@ def module_roots_json(roots: Sequence[ModuleRoot]) -> list[dict[str, str]]:
 def module_roots_from_json(value: Any) -> tuple[ModuleRoot, ...]:
     """The leaves that *value* shows. Raises BadMessage."""
     return tuple(
-        shape_of(ModuleRoot).from_wire((_member(each, "module"), _bytes(_member(each, "root"))))
+        shape_of(ModuleRoot).from_wire((_text(_member(each, "module")), _bytes(_member(each, "root"))))
         for each in _list(value)
     )
 
@@ -189,7 +191,7 @@ def evidence_from_json(value: Any) -> Evidence:
     """The evidence that *value* shows; whether it convicts is not checked. Raises BadMessage."""
     if _member(value, "kind") != "duplicate_vote":
         raise BadMessage("an unknown kind of evidence in the node's answer")
-    kind = {kind.name.lower(): int(kind) for kind in VoteKind}.get(str(_member(value, "vote")), 0)
+    kind = {kind.name.lower(): int(kind) for kind in VoteKind}.get(_text(_member(value, "vote")), 0)
     slot = kind, _member(value, "height"), _member(value, "round")
     votes = []
     for vote in _list(_member(value, "votes")):
@@ -298,6 +300,17 @@ def _member(value: Any, name: str) -> Any:
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise BadMessage("expected an array in the node's answer")
+    return value
+
+
+def _text(value: Any) -> str:
+    """JSON can spell half a character, which has no bytes to hash."""
+    if not isinstance(value, str):
+        raise BadMessage("expected text in the node's answer")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise BadMessage("half a character in the node's answer") from None
     return value
 
 

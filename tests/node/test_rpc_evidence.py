@@ -74,9 +74,12 @@ async def test_evidence_is_handed_in_and_shown_in_its_block(
         block = (await town.call("block", height=height))["block"]
         assert block["evidence"] == [shown]
         assert shapes.block_from_json(block)[0] == town.services.store.block(height)
-        for wrong in ({"kind": "gossip"}, {"votes": shown["votes"][:1]}, {"vote": "prevoted"}):
+        lies: list[dict[str, Any]] = [{"kind": "x"}, {"votes": shown["votes"][:1]}, {"vote": "prevoted"}, {"vote": []}]
+        for wrong in lies:
             with pytest.raises(BadMessage):
                 shapes.evidence_from_json({**shown, **wrong})
+        with pytest.raises(BadMessage, match="half a character"):
+            shapes.header_from_json({**block["header"], "chain_id": "\ud800"})
         jailing = await town.call("query", path="validators/jailing", args={"public_key": public_key(VALIDATOR).hex()})
         assert jailing["answer"]["convicted_at"] == height
         await town.height(height + 1)
