@@ -46,7 +46,7 @@ def fuzz(number: int, seconds: int) -> None:
     """Decoder *number* is under the fuzzer for *seconds*; ends the process."""
     import atheris
 
-    with atheris.instrument_imports(include=["consensus", "node", "p2p"]):
+    with atheris.instrument_imports(include=["city", "consensus", "node", "p2p"]):
         from tests.fuzz.decoders import DECODERS
 
     decoder = DECODERS[number]

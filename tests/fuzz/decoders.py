@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from hypothesis import strategies as st
 
-from consensus import address
+from consensus import address, evidence
 from consensus.block import Block, Commit, Header, LightBlock
 from consensus.codec import BadMessage, decode, encode
 from consensus.evidence import DuplicateVote
@@ -18,7 +17,8 @@ from consensus.light_attack import LightClientAttack, proof_from_bytes
 from consensus.shape import from_bytes, to_bytes
 from consensus.transaction import Body, Transaction
 from consensus.vote import Proposal, Vote
-from node import consensus_messages, sync_messages, transaction_gossip
+from node import consensus_messages, evidence_gossip, sync_messages, transaction_gossip
+from node.evidence_gossip import Charges, EvidenceMessage
 from node.genesis import BadGenesis, GenesisFile
 from node.invite import PREFIX, BadInvite, Invite
 from node.rpc.errors import RpcError
@@ -29,24 +29,10 @@ from p2p.control import decode_control, encode_control
 from p2p.frames import read_sections
 from p2p.handshake import Greeting, Hello, Identity
 from p2p.noise import XXHandshake
+from tests.fuzz.decoder import Decoder, Read
+from tests.fuzz.file_decoders import FILE_DECODERS
 from tests.fuzz.grammar import WIRE, values_of
-
-Read = Callable[[bytes], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Decoder:
-    """One way in."""
-
-    name: str
-    read: Read
-    refusals: tuple[type[Exception], ...]
-    """All that it may raise."""
-    samples: st.SearchStrategy[bytes]
-    """Bytes that it takes, or nearly."""
-    write: Callable[[Any], bytes] | None = None
-    """The bytes of what was read: the same again, where one value has one encoding."""
-
+from tests.fuzz.json_decoders import JSON_DECODERS
 
 SEED = bytes(range(32))
 
@@ -59,6 +45,20 @@ def _record(kind: Any) -> Decoder:
 def _channel(name: str, module: Any) -> Decoder:
     kinds = st.sampled_from(module._TABLE._kinds).flatmap(values_of)
     return Decoder(name, module.from_wire, (BadMessage,), kinds.map(module.to_wire), module.to_wire)
+
+
+def _charges(data: bytes) -> EvidenceMessage:
+    """A message on channel `evidence`, every piece of it read."""
+    message = evidence_gossip.from_wire(data)
+    if isinstance(message, Charges):
+        read = tuple([evidence.to_wire(evidence.from_wire(piece)) for piece in message.pieces])
+        return Charges(read)
+    return message
+
+
+def _evidence_messages() -> st.SearchStrategy[bytes]:
+    pieces = st.lists(values_of(DuplicateVote).map(evidence.to_wire), min_size=1, max_size=2).map(tuple)
+    return (pieces.map(Charges) | values_of(evidence_gossip.Settled)).map(evidence_gossip.to_wire)
 
 
 def _transactions() -> st.SearchStrategy[bytes]:
@@ -120,6 +120,7 @@ DECODERS = (
     Decoder("transaction", Transaction.decode, (BadMessage,), _transactions(), lambda transaction: transaction.raw),
     _channel("channel consensus", consensus_messages),
     _channel("channel sync", sync_messages),
+    Decoder("channel evidence", _charges, (BadMessage,), _evidence_messages(), evidence_gossip.to_wire),
     Decoder(
         "channel transactions",
         transaction_gossip._read,
@@ -151,4 +152,6 @@ DECODERS = (
     Decoder("invite link", _text(Invite.parse), (BadInvite,), LINKS),
     Decoder("genesis file of a peer", GenesisFile.parse, (BadGenesis,), GENESIS),
     Decoder("JSON-RPC body", partial(parse, batch_calls_max=50), (RpcError,), CALLS),
+    *FILE_DECODERS,
+    *JSON_DECODERS,
 )
