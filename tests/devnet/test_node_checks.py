@@ -52,12 +52,12 @@ def lie(height: int) -> DuplicateVote:
 
 def test_an_honest_validator_is_never_convicted() -> None:
     with pytest.raises(Broken, match="framed"):
-        Checker(Trace(None)).convicts(5, lie(3))
+        Checker(Trace(None)).convicts(5, 5_000, lie(3))
 
 
 async def test_a_liar_is_convicted_once_of_what_it_did_before_and_again_of_what_it_did_since() -> None:
     checker = Checker(Trace(None), frozenset({bytes(20)}))
-    checker.convicts(5, lie(3))
-    checker.convicts(8, lie(6))
+    checker.convicts(5, 5_000, lie(3))
+    checker.convicts(8, 8_000, lie(6))
     with pytest.raises(Broken, match="punished_twice"):
-        checker.convicts(9, lie(8))
+        checker.convicts(9, 9_000, lie(8))
