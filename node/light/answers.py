@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 from typing import Any, TypeVar
 
 from consensus import merkle
-from consensus.application import Result
+from consensus.application import ProofTarget, Result
 from consensus.block import Block, Commit, Header, LightBlock
 from consensus.chain import InvalidBlock, contents_belong, params_hash, verify_commit
 from consensus.light import HEADERS_AT_ONCE, Offer
@@ -17,7 +17,7 @@ from consensus.params import Params
 from consensus.shape import from_bytes
 from consensus.signing import sha256
 from consensus.validators import ValidatorSet
-from node.proofs import NotProved
+from node.proofs import NotProved, proved_values
 from node.rpc import shapes
 
 Y = TypeVar("Y")
@@ -116,8 +116,8 @@ def results_in(answer: Any, header: Header) -> tuple[Result, ...]:
     return tuple(from_bytes(Result, leaf) for leaf in leaves)
 
 
-def transaction_in(answer: Any, id_: bytes, header: Header, results: Sequence[Result]) -> tuple[bytes, int]:
-    """The bytes of transaction *id_* and its index in the block of the believed *header*, which has these *results*.
+def transaction_in(answer: Any, id_: bytes, header: Header, results: Sequence[Result]) -> tuple[bytes, merkle.Proof]:
+    """The bytes of transaction *id_* and its place in the block of the believed *header*, which has these *results*.
 
     The number of results says how many transactions there are; only with it does the way to the root tell the index.
     """
@@ -129,7 +129,24 @@ def transaction_in(answer: Any, id_: bytes, header: Header, results: Sequence[Re
         raise NotProved("the transaction's place does not agree with the number of results")
     if not merkle.verify(header.transactions_root, id_, proof):
         raise NotProved("the transaction is not in the block")
-    return raw, proof.index
+    return raw, proof
+
+
+def entries_in(
+    answer: Any, targets: Sequence[ProofTarget], header: Header
+) -> tuple[list[bytes | None], dict[str, Any]]:
+    """The value of each target (None: absent) in the state after the believed *header*, and the proof of them all.
+
+    The proof is made anew of what was verified: whatever else the node put into its own is left out.
+    """
+    shown = part(answer, "proof")
+    values = proved_values(targets, shown, header)
+    entries = [
+        shapes.entry_json(target, value, shapes.tree_proof_from_json(entry))
+        for target, value, entry in zip(targets, values, part(shown, "entries"), strict=True)
+    ]
+    roots = shapes.module_roots_from_json(part(shown, "module_roots"))
+    return values, {"module_roots": shapes.module_roots_json(roots), "entries": entries}
 
 
 def sent(steps: Generator[Y, V, R], value: V) -> Y | R:

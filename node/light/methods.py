@@ -13,6 +13,7 @@ from consensus.validators import ValidatorSet
 from node.light.answers import (
     block_in,
     commit_in,
+    entries_in,
     header_in,
     number_in,
     offer_in,
@@ -24,7 +25,7 @@ from node.light.answers import (
 )
 from node.light.follower import Behind
 from node.light.service import Light
-from node.proofs import NotProved, proved_values
+from node.proofs import NotProved
 from node.rpc import chain_answers, shapes
 from node.rpc.errors import InvalidParams, NotFound, QueryFailed, RpcError, Unverifiable
 from node.rpc.methods import Method, method
@@ -217,9 +218,9 @@ class LightChainMethods:
         async def shown(answer: Any) -> Any:
             header = await self._follower.header(number_in(answer, "height"))
             results = await self.results(header)
-            raw, index = transaction_in(answer, hash_, header, results)
-            found = chain_answers.of_transaction(self._app, header.height, index, raw, results)
-            return {**found, "proof": part(answer, "proof")} if prove else found
+            raw, proof = transaction_in(answer, hash_, header, results)
+            found = chain_answers.of_transaction(self._app, header.height, proof.index, raw, results)
+            return {**found, "proof": shapes.list_proof_json(proof, header.transactions_root)} if prove else found
 
         return await self._follower.verified("tx", {"hash": hash_.hex(), "prove": True}, shown)
 
@@ -253,7 +254,7 @@ class LightQueryMethods:
             if height is None and at < self._follower.blocks.latest.height:
                 raise Behind(f"answers for height {at}, and {self._follower.blocks.latest.height} is believed")
             header = await self._follower.header(at)
-            values = proved_values(targets, part(answer, "proof"), header)
+            values, proof = entries_in(answer, targets, header)
             try:
                 computed = shapes.plain(self._app.answer_from_proof(path, arguments, values))
             except QueryRefused as error:
@@ -267,7 +268,7 @@ class LightQueryMethods:
                 "stale": height is None and self._follower.is_stale(header),
                 "answer": computed,
             }
-            return {**found, "proof": answer["proof"]} if prove else found
+            return {**found, "proof": proof} if prove else found
 
         asked = {"path": path, "args": dict(arguments), "height": height, "prove": True}
         return await self._follower.verified("query", asked, shown)

@@ -163,12 +163,7 @@ class ChainMethods:
         if prove:
             block = self._store.block(height)
             proof = merkle.prove(block.transaction_ids, index)
-            answer["proof"] = {
-                "index": proof.index,
-                "total": proof.total,
-                "siblings": [sibling.hex() for sibling in proof.siblings],
-                "root": block.header.transactions_root.hex(),
-            }
+            answer["proof"] = shapes.list_proof_json(proof, block.header.transactions_root)
         return answer
 
     def _absent(self, hash_: bytes) -> Exception:

@@ -64,12 +64,5 @@ class QueryMethods:
         entries = []
         for target in targets:
             value, proof = store.prove(target.module, target.key, height)
-            entries.append(
-                {
-                    "module": target.module,
-                    "key": target.key.hex(),
-                    "value": None if value is None else value.hex(),
-                    **shapes.tree_proof_json(proof),
-                }
-            )
+            entries.append(shapes.entry_json(target, value, proof))
         return {"module_roots": shapes.module_roots_json(roots), "entries": entries}

@@ -11,7 +11,7 @@ from typing import Any
 
 from consensus import merkle
 from consensus.address import BadAddress, from_text, to_text
-from consensus.application import Application, Event, Result
+from consensus.application import Application, Event, ProofTarget, Result
 from consensus.block import Block, Commit, Header, ModuleRoot
 from consensus.codec import BadMessage
 from consensus.evidence import DuplicateVote, Evidence, from_wire, to_wire
@@ -255,6 +255,16 @@ def transaction_json(app: Application, transaction: Transaction) -> dict[str, An
     }
 
 
+def list_proof_json(proof: merkle.Proof, root: bytes) -> dict[str, Any]:
+    """The way of an item to the *root* of its list."""
+    return {
+        "index": proof.index,
+        "total": proof.total,
+        "siblings": [sibling.hex() for sibling in proof.siblings],
+        "root": root.hex(),
+    }
+
+
 def list_proof_from_json(value: Any) -> merkle.Proof:
     """The way to the root of a list that *value* shows. Raises BadMessage."""
     siblings = tuple(_bytes(sibling) for sibling in _list(_member(value, "siblings")))
@@ -268,6 +278,16 @@ def tree_proof_json(proof: TreeProof) -> dict[str, Any]:
     return {
         "siblings": [sibling.hex() for sibling in proof.siblings],
         "leaf": None if leaf is None else {"key_hash": leaf[0].hex(), "value_hash": leaf[1].hex()},
+    }
+
+
+def entry_json(target: ProofTarget, value: bytes | None, proof: TreeProof) -> dict[str, Any]:
+    """The *value* of an entry of the state (None: absent), with the proof."""
+    return {
+        "module": target.module,
+        "key": target.key.hex(),
+        "value": None if value is None else value.hex(),
+        **tree_proof_json(proof),
     }
 
 

@@ -280,6 +280,30 @@ async def test_a_lie_of_any_method_is_dropped_too(tmp_path: Path, autojump_clock
             (tmp_path / "light" / BLOCKS_FILE).unlink()
 
 
+async def test_what_a_node_adds_to_a_proof_is_not_passed_on(tmp_path: Path, autojump_clock: Clock) -> None:
+    """A client sees what the light client verified, and nothing else."""
+
+    def adding(method: str, answer: Any) -> Any:
+        match method:
+            case "tx":
+                answer["proof"].update(root="ff" * 32, note="believe me")
+            case "query":
+                answer["proof"].update(note="believe me")
+                for part in ("entries", "module_roots"):
+                    answer["proof"][part][0].update(note="believe me")
+        return answer
+
+    async with served(tmp_path) as town:
+        payment = await paid(town)
+        await town.height(payment["height"] + 1)
+        async with proxy(tmp_path / "light", [DirectSource(town, "http://liar", adding), *honest(town)]) as light:
+            for name, params in (
+                ("tx", {"hash": payment["hash"], "prove": True}),
+                ("query", {**BALANCE, "height": payment["height"], "prove": True}),
+            ):
+                assert (await light.call(name, **params))["proof"] == (await town.call(name, **params))["proof"], name
+
+
 async def test_an_answer_for_another_height_than_asked_is_a_lie(tmp_path: Path, autojump_clock: Clock) -> None:
     async with served(tmp_path) as town:
         await paid(town)
