@@ -1,4 +1,4 @@
-"""Lives of a node in which it does to its disk what a quiet one does not: it joins, hears of lies, learns of peers."""
+"""Lives of a node, and what it does to its disk in them: it decides, joins, hears of lies, learns of peers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import trio
 
 from consensus.signing import public_key
 from devnet.simulated_disk import Moment, Watching
-from node import evidence_gossip
+from node import evidence_gossip, wal
 from node.snapshot_messages import StateEntries
 from node.sync_messages import SyncMessage, SyncQuestion
 from node.trust_root import TrustRoot
@@ -24,6 +24,7 @@ from tests.node.small_net import seed
 from tests.node.test_evidence import charges, lie, power
 from tests.worlds.power import PowerNet
 
+HEARTBEAT_MS = 500
 HEIGHTS = 6
 NEWCOMER = 4
 WAYS = ("snapshot", "blocks", "forged snapshot")
@@ -31,6 +32,29 @@ WAYS = ("snapshot", "blocks", "forged snapshot")
 VALIDATORS = (0, 1, 2, 3)
 LIARS_MAX = 6
 SAVE_SECONDS = 2.0
+
+
+def begins_its_log_anew(patch: pytest.MonkeyPatch) -> None:
+    """Often, so that those steps happen too."""
+    patch.setattr(wal, "REWRITE_BYTES", 6_000)
+
+
+async def moments_of_living(
+    folder: Path, *, validators: int, second: bool, watch: Watching | None = None
+) -> Counter[Moment]:
+    """What engine 0 did to its disk while it lived for some heights; *second*: after it had lived before."""
+    net = PowerNet(folder, Random(0), validators=validators, heartbeat_ms=HEARTBEAT_MS)
+    async with trio.open_nursery() as nursery:
+        if second:
+            await net.start(nursery)
+            await net.height(2)
+            await net.kill(0)
+        net.watches[0] = watch = watch or Watching()
+        await net.start(nursery, *((0,) if second else range(validators)))
+        await net.height(net.engines[0].store.height + 4)
+        counts = Counter(watch.counts)  # what follows belongs to an orderly end
+        nursery.cancel_scope.cancel()
+    return counts
 
 
 @asynccontextmanager
@@ -95,6 +119,8 @@ async def slandered(folder: Path, patch: pytest.MonkeyPatch) -> AsyncIterator[tu
     async with trio.open_nursery() as nursery:
         await net.start(nursery, *VALIDATORS)
         await net.height(2)
+        await hears(net, None)  # so that there is something to read for the next life
+        await trio.sleep(2 * SAVE_SECONDS)
         yield net, nursery
         nursery.cancel_scope.cancel()
 

@@ -14,13 +14,11 @@ import trio
 import trio.testing
 
 from devnet.simulated_disk import Moment, PowerCut, Watching, cut_at
-from node import wal as wal_module
 from node.disk import Act, Step
 from tests.node.test_evidence import power
 from tests.worlds import lives
 from tests.worlds.power import PowerNet, Said
 
-HEARTBEAT_MS = 500
 SAMPLE = pytest.mark.parametrize("every", [10, pytest.param(1, marks=pytest.mark.long)])
 """How many of the moments are tried: some of them with all other tests, each one with ``make crashes``."""
 EVIDENCE = Step("evidence", Act.COMMIT)
@@ -28,41 +26,16 @@ NUMBERS_MAX = 3
 """Each moment is tried at its first times: a height signs, logs and syncs more than once."""
 
 
-async def moments_of_a_life(folder: Path, *, validators: int, second: bool) -> Counter[Moment]:
-    """What engine 0 did to its disk while it lived for some heights; *second*: after it had lived before."""
-    net = PowerNet(folder, random.Random(0), validators=validators, heartbeat_ms=HEARTBEAT_MS)
-    async with trio.open_nursery() as nursery:
-        if second:
-            await net.start(nursery)
-            await net.height(2)
-            await net.kill(0)
-        net.watches[0] = watch = Watching()
-        await net.start(nursery, *((0,) if second else range(validators)))
-        await net.height(net.engines[0].store.height + 4)
-        counts = Counter(watch.counts)  # what follows belongs to an orderly end
-        nursery.cancel_scope.cancel()
-    return counts
-
-
-@pytest.fixture
-def small_logs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The log is begun anew often, so that those steps happen too."""
-    monkeypatch.setattr(wal_module, "REWRITE_BYTES", 6_000)
-
-
 @SAMPLE
 async def test_a_machine_that_loses_its_power_at_any_step_comes_back_and_says_nothing_twice(
-    every: int,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    small_logs: None,
-    autojump_clock: trio.testing.MockClock,
+    every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
-    counts = await moments_of_a_life(tmp_path / "listed", validators=4, second=True)
+    lives.begins_its_log_anew(monkeypatch)
+    counts = await lives.moments_of_living(tmp_path / "listed", validators=4, second=True)
     acts = {moment.step.act for moment in counts}
     assert {Act.COMMIT, Act.SYNC, Act.REPLACE, Act.SYNC_FOLDER, Act.WRITE} <= acts
     said = Said(monkeypatch)
-    net = PowerNet(tmp_path / "net", dice := random.Random(1), heartbeat_ms=HEARTBEAT_MS)
+    net = PowerNet(tmp_path / "net", dice := random.Random(1), heartbeat_ms=lives.HEARTBEAT_MS)
     cuts = _first_times(counts)[::every]
     async with trio.open_nursery() as nursery:
         await net.start(nursery)
@@ -90,11 +63,11 @@ async def test_a_machine_that_loses_its_power_at_any_step_comes_back_and_says_no
 async def test_the_first_life_of_a_node_may_end_at_any_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
-    counts = await moments_of_a_life(tmp_path / "listed", validators=1, second=False)
+    counts = await lives.moments_of_living(tmp_path / "listed", validators=1, second=False)
     assert {Act.LINK, Act.UNLINK} <= {moment.step.act for moment in counts}, "a signer's first file"
     for place, moment in enumerate(sorted(counts)):
         said = Said(monkeypatch)
-        net = PowerNet(tmp_path / f"net{place}", random.Random(place), validators=1, heartbeat_ms=HEARTBEAT_MS)
+        net = PowerNet(tmp_path / f"net{place}", random.Random(place), validators=1, heartbeat_ms=lives.HEARTBEAT_MS)
         net.watches[0] = cut_at(moment)
         async with trio.open_nursery() as nursery:
             with trio.fail_after(60):
@@ -110,9 +83,9 @@ async def test_the_first_life_of_a_node_may_end_at_any_step(
 async def test_a_town_that_goes_dark_in_one_instant_goes_on_where_it_was(
     every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
-    counts = await moments_of_a_life(tmp_path / "listed", validators=4, second=True)
+    counts = await lives.moments_of_living(tmp_path / "listed", validators=4, second=True)
     said = Said(monkeypatch)
-    net = PowerNet(tmp_path / "net", random.Random(2), heartbeat_ms=HEARTBEAT_MS)
+    net = PowerNet(tmp_path / "net", random.Random(2), heartbeat_ms=lives.HEARTBEAT_MS)
     async with trio.open_nursery() as nursery:
         await net.start(nursery)
         await net.height(1)

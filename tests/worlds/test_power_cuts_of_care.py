@@ -1,147 +1,117 @@
-"""The power goes at every step of `compact`, `backup` and `restore`: the old or the new is there then, whole."""
+"""The power goes at every step of `compact`, `backup`, `restore` and `keys unlock`, and of what a start mends."""
 
 from __future__ import annotations
 
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
-import trio
 
 from consensus.chain import ChainState
 from consensus.signing import sha256
-from consensus.transaction import Message, Transaction
-from devnet.grow import Grower
 from devnet.simulated_disk import PowerCut, SimulatedDisk, Watching, cut_at
-from node.backup import restore, write_backup
-from node.config import Config
 from node.disk import Act, Disk
-from node.engine import write_genesis
-from node.files import write_atomically
 from node.home import Home
-from node.store import Store
+from node.signer import Signer
 from node.store_check import check_store
 from node.store_compact import compact
-from tests.node.register_town import RegisterTown, signed
-from tests.node.small_net import CHAIN_ID, START_MS, SmallNet, seed
+from node.store_environment import DATA_FILE, Environment
+from node.wal import Wal
+from tests.node.small_net import CHAIN_ID
+from tests.worlds import care
 
-HEIGHTS = 4
 DICE = range(3)
 """What a cut takes of the unsynced is chance: each moment is tried with several dice."""
 
-Care = Callable[[Home, Disk], object]
-
 
 @pytest.fixture(scope="module")
-def lived(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """The home of a node that has decided some heights and forgotten the states of the first."""
-    home = Home(tmp_path_factory.mktemp("lived"))
-    net = SmallNet(home.path)
-    home.genesis.write_bytes(net.genesis.raw)
-    Config.defaults().write(home.config)
-    write_atomically(home.node_key, b"a key")
-    with _opened(home) as store:
-        app = RegisterTown()
-        write_genesis(store, net.genesis, app)
-        grower = Grower(store, app, [seed("validator", number) for number in range(4)])
-        for number in range(HEIGHTS):
-            message = Message("register", "set", (number % 2, number))
-            raw = signed(CHAIN_ID, seed("account", 0), number, message, valid_until_ms=START_MS + 3_600_000)
-            trio.run(grower.block, [Transaction.decode(raw)])
-        trio.run(store.prune, HEIGHTS)
-    return home
+def needy(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return care.needy_home(tmp_path_factory.mktemp("needy"))
 
 
-@contextmanager
-def _opened(home: Home) -> Iterator[Store]:
-    store = Store.open(home.chain, inline=True)
-    try:
-        yield store
-    finally:
-        store.close()
+def _cuts(act: Callable[[Home, Disk], None], needy: Home, folder: Path) -> Iterator[tuple[str, Home]]:
+    """Copies of the home *needy*, each after the power went at another moment of *act*."""
+    fresh = folder / "home"
+    shutil.copytree(needy.path, fresh)
+    watch = Watching()
+    act(Home(fresh), SimulatedDisk(random.Random(0), watch))
+    for moment, count in sorted(watch.counts.items()):
+        for number in {1, count}:
+            for dice in DICE:
+                shutil.rmtree(fresh)
+                shutil.copytree(needy.path, fresh)
+                with pytest.raises(PowerCut):
+                    act(Home(fresh), SimulatedDisk(random.Random(dice), cut_at(moment, number)))
+                yield f"{moment} ({number})", Home(fresh)
 
 
 def _whole(home: Home) -> ChainState | None:
     """What the chain in *home* stands at; all of it was checked."""
-    with _opened(home) as store:
+    with care.opened(home) as store:
         check_store(store, sha256(home.genesis.read_bytes()))
         return store.chain_state()
 
 
-def _cuts(care: Care, fresh: Callable[[str], Home]) -> Iterator[tuple[str, Home]]:
-    """Homes that *fresh* made, each after the power went at another moment of *care*."""
-    watch = Watching()
-    care(fresh("listed"), SimulatedDisk(random.Random(0), watch))
-    for place, (moment, count) in enumerate(sorted(watch.counts.items())):
-        for number in {1, count}:
-            for dice in DICE:
-                home = fresh(f"{place}-{number}-{dice}")
-                with pytest.raises(PowerCut):
-                    care(home, SimulatedDisk(random.Random(dice), cut_at(moment, number)))
-                yield f"{moment} ({number})", home
-
-
-def test_compacting_leaves_the_old_file_or_the_new_one(lived: Home, tmp_path: Path) -> None:
-    def fresh(name: str) -> Home:
-        return Home(Path(shutil.copytree(lived.path, tmp_path / name / "home")))
-
-    def care(home: Home, disk: Disk) -> None:
-        compact(home.chain, disk=disk)
-
-    before = (lived.chain / "data.mdb").stat().st_size
+def test_compacting_leaves_the_old_file_or_the_new_one(needy: Home, tmp_path: Path) -> None:
+    before = (needy.chain / DATA_FILE).stat().st_size
     sizes, moments = set(), set()
-    for moment, home in _cuts(care, fresh):
+    for moment, home in _cuts(care.compacts, needy, tmp_path):
         moments.add(moment)
-        sizes.add((home.chain / "data.mdb").stat().st_size)
-        assert _whole(home) == _whole(lived), moment
+        sizes.add((home.chain / DATA_FILE).stat().st_size)
+        assert _whole(home) == _whole(needy), moment
         compact(home.chain)
-        assert {path.name for path in home.chain.iterdir()} == {"data.mdb", "in_use"}, moment
+        assert {path.name for path in home.chain.iterdir()} == {DATA_FILE, "in_use"}, moment
     assert len(sizes) == 2, "the old one, and the new one"
     assert max(sizes) == before
-    assert {f"before data.mdb {act} (1)" for act in (Act.WRITE, Act.SYNC, Act.REPLACE)} <= moments
+    assert {f"before {DATA_FILE} {act} (1)" for act in (Act.WRITE, Act.SYNC, Act.REPLACE)} <= moments
 
 
-def test_a_backup_is_there_whole_or_not_at_all(lived: Home, tmp_path: Path) -> None:
-    def fresh(name: str) -> Home:
-        return Home(Path(shutil.copytree(lived.path, tmp_path / name / "home")))
-
-    def care(home: Home, disk: Disk) -> None:
-        with _opened(home) as store:
-            trio.run(partial(write_backup, store, home, home.path / "copy.tar", disk=disk))
-
+def test_a_backup_is_there_whole_or_not_at_all(needy: Home, tmp_path: Path) -> None:
     seen = set()
-    for moment, home in _cuts(care, fresh):
-        file = home.path / "copy.tar"
+    for moment, home in _cuts(care.backs_up, needy, tmp_path):
+        file = care.new_backup(home)
         seen.add(file.exists())
         if not file.exists():
-            care(home, Disk())
-        restored = Home(home.path / "again")
-        restore(file, restored)
-        assert _whole(restored) == _whole(lived), moment
+            care.backs_up(home, Disk())
+        assert file.read_bytes() == care.kept_backup(needy).read_bytes(), moment
     assert seen == {False, True}
 
 
-def test_a_restored_home_has_its_settings_only_once_it_is_whole(lived: Home, tmp_path: Path) -> None:
+def test_a_restored_home_has_its_settings_only_once_it_is_whole(needy: Home, tmp_path: Path) -> None:
     """Without settings it is none: nothing starts there."""
-    file = tmp_path / "copy.tar"
-    with _opened(lived) as store:
-        trio.run(write_backup, store, lived, file)
-
-    def fresh(name: str) -> Home:
-        return Home(tmp_path / name / "home")
-
-    def care(home: Home, disk: Disk) -> None:
-        restore(file, home, disk=disk)
-
     seen = set()
-    for moment, home in _cuts(care, fresh):
-        seen.add(home.config.exists())
-        if home.config.exists():
-            assert _whole(home) == _whole(lived), moment
-            assert home.config.read_bytes() == lived.config.read_bytes()
-            assert home.node_key.read_bytes() == lived.node_key.read_bytes()
+    for moment, home in _cuts(care.restores, needy, tmp_path):
+        again = care.restored(home)
+        seen.add(again.config.exists())
+        if again.config.exists():
+            assert _whole(again) == _whole(needy), moment
+            assert again.config.read_bytes() == needy.config.read_bytes()
+            assert again.node_key.read_bytes() == needy.node_key.read_bytes()
     assert seen == {False, True}
+
+
+@pytest.mark.parametrize(("act", "after"), [(care.unlocks, "waiting"), (care.unlocks_at_risk, "yes")])
+def test_a_key_that_is_being_unlocked_is_locked_or_unlocked(
+    act: Callable[[Home, Disk], None], after: str, needy: Home, tmp_path: Path
+) -> None:
+    """Never forgotten, which would let it sign anything."""
+    seen = set()
+    for _, home in _cuts(act, needy, tmp_path):
+        signer = Signer.open(care.VALIDATOR, home.last_sign, CHAIN_ID)
+        seen.add(signer.state)
+        signer.close()
+    assert seen == {"locked", after}
+
+
+def test_what_a_start_mends_may_be_interrupted(needy: Home, tmp_path: Path) -> None:
+    """A torn log, and a file without pages that nobody uses."""
+    for moment, home in _cuts(care.opens_log, needy, tmp_path / "log"):
+        log = Wal.open(home.wal)
+        assert log.entries() == care.LOGGED, moment
+        log.close()
+    for moment, home in _cuts(care.opens_table, needy, tmp_path / "table"):
+        environment = Environment.open(care.table_folder(home), (care.TABLE,), map_bytes=2**24)
+        assert environment.get(care.TABLE, b"0") == b"kept", moment
+        environment.close()
