@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from node.disk import DISK, Disk, File
@@ -29,6 +29,8 @@ _HEADER = struct.Struct(">4sIIQ")
 _KEPT, _MARK = b"\x00", b"\x01"
 _WRITE_BYTES = 256 * 1024
 """More than this is handed to the operating system without waiting for `Wal.sync`."""
+_LOOKED_THROUGH_TIMES = 32
+"""How often each byte behind a broken place may be part of a checksum: a second for the largest record."""
 
 
 class WalDamaged(Exception):
@@ -204,17 +206,31 @@ def _read(data: bytes, salt: int) -> tuple[list[bytes], int]:
 def _refuse_damage(path: Path, data: bytes, salt: int, end: int) -> None:
     """Raises WalDamaged if a record behind the broken place at *end* proves that this place was once durable.
 
-    The salt is unknown to peers, so that no payload of theirs can pass for a record.
+    The salt is unknown to peers, so that no payload of theirs can pass for a record. But it can look like many long
+    ones inside each other, so the shortest are looked at first, and the longest perhaps never. Records of ours lie one
+    after the other: where there are no others, all are looked at.
     """
-    at = data.find(_MAGIC, end + 1)
-    while at >= 0:
+    left = _LOOKED_THROUGH_TIMES * (len(data) - end)
+    for length, at in sorted(_proofs_of_damage(data, end)):
+        left -= _HEADER.size + length
+        if left < 0:
+            return
         found = _record_at(data, at, salt)
-        if found is not None and found[1] > end:
+        if found is not None:
             raise WalDamaged(
                 f"{path} is damaged at byte {end}, though {found[1]} bytes were already on the disk: the disk or its "
                 f"file system lost data. Check the disk. Then restore the file; or move it away: the node catches up "
                 f"from its peers, and {_SIGNING_NOTE}"
             )
+
+
+def _proofs_of_damage(data: bytes, end: int) -> Iterator[tuple[int, int]]:
+    """Length and place of whatever looks, its checksum aside, like a record that calls the broken place durable."""
+    at = data.find(_MAGIC, end + 1)
+    while 0 <= at <= len(data) - _HEADER.size:
+        _, _, length, durable = _HEADER.unpack_from(data, at)
+        if end < durable <= at and at + _HEADER.size + length <= len(data):
+            yield length, at
         at = data.find(_MAGIC, at + 1)
 
 

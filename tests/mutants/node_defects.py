@@ -68,8 +68,8 @@ DISK = (
     Defect(
         "damage to the log passes for a torn tail",
         "node/wal.py",
-        "if found is not None and found[1] > end:",
-        "if False:",
+        "        if found is not None:\n            raise WalDamaged(",
+        "        if False:\n            raise WalDamaged(",
         WAL,
     ),
     Defect(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
+import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -121,6 +124,46 @@ def test_a_payload_that_contains_records_proves_nothing(tmp_path: Path) -> None:
     wal = Wal.open(path)
     assert wal.entries() == [b"honest"]
     wal.close()
+
+
+def _forged(size: int) -> bytes:
+    """Twenty bytes again and again: each copy begins what looks like a record of half of *size*."""
+    piece = b"\xa1\x7eWR" + struct.pack(">IIQ", 0, size // 2, 400)
+    return bytes(400) + piece * (size // 2 // len(piece)) + bytes(size // 2)
+
+
+def test_a_payload_of_many_records_inside_each_other_costs_a_bounded_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    whole = _filled(path, [b"honest", _forged(2**18)])
+    path.write_bytes(whole[:-1])
+    checked = 0
+
+    def counted(content: memoryview, start: int) -> int:
+        nonlocal checked
+        checked += len(content)
+        return zlib.crc32(content, start)
+
+    monkeypatch.setattr(wal_module, "zlib", SimpleNamespace(crc32=counted))
+    wal = Wal.open(path)
+    assert wal.entries() == [b"honest"]
+    assert checked < 40 * len(whole)
+    wal.close()
+
+
+def test_damage_is_found_behind_a_payload_of_many_records_inside_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    wal = Wal.open(path)
+    wal.append(_forged(2**18))
+    wal.sync()
+    wal.append(b"vote" * 40)
+    wal.close()
+    good = path.read_bytes()
+    for at in (30, 100, 2**17, 2**18):
+        path.write_bytes(good[:at] + bytes((good[at] ^ 1,)) + good[at + 1 :])
+        with pytest.raises(WalDamaged, match="move it away"):
+            Wal.open(path)
 
 
 def test_reset_forgets_what_was_before(tmp_path: Path) -> None:
