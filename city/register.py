@@ -76,7 +76,7 @@ class Register(Module):
     failed = Cell(U63, 0)
     versions = Table(ModuleName, Version)
 
-    no_such_version = Refusal("{module} can't go from version {before} to {after} with the code of this release")
+    no_such_version = Refusal("this release has no code for that step: {module} from version {before} to {after}")
 
     @message(authority="governance")
     def upgrade(self, ctx: Context, *, module: ModuleName, to: U63) -> None:

@@ -145,7 +145,7 @@ class Coin(Module, FeePolicy):
     short = Refusal("the account has too few coins: {has}, and {amount} are needed")
     too_much = Refusal("no more than 2^53-1 base units can exist")
     voucher_open = Refusal("this key has a voucher already")
-    voucher_time = Refusal("a voucher expires later than now, and at most {days} days later")
+    voucher_time = Refusal("a voucher expires later than now, and not too late: at most {days} days later")
 
     @message
     def send(self, ctx: Context, *, to: Address, amount: Positive, memo_hash: Hash | None = None) -> None:

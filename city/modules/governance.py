@@ -167,10 +167,10 @@ class Governance(Module):
 
     not_a_person = Refusal("only a person of the town may propose and vote")
     not_in_census = Refusal("you became a person of the town after this ballot had opened")
-    unreadable = Refusal("message {number} is unknown to the town, or its arguments do not fit")
-    no_such_proposal = Refusal("there is no proposal {proposal}")
+    unreadable = Refusal("a message is unknown to the town, or its arguments do not fit: number {number}")
+    no_such_proposal = Refusal("there is no such proposal: {proposal}")
     closed = Refusal("the ballot is closed")
-    no_such_param = Refusal("there is no parameter {module}.{name} that could be {value}")
+    no_such_param = Refusal("there is no such parameter, or it can't be so: {module}.{name} = {value}")
     bad_engine_params = Refusal("the engine refuses this: {why}")
 
     @message

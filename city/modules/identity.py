@@ -136,8 +136,8 @@ class Identity(Module):
     already_person = Refusal("the account is a person's already")
     nullifier_used = Refusal("this person has an account already")
     not_a_person = Refusal("the account is no person's")
-    may_not_grant = Refusal("the role {role} may not be granted or revoked by this account")
-    no_such_grant = Refusal("the account does not have the role {role}")
+    may_not_grant = Refusal("the role may not be granted or revoked by this account: {role}")
+    no_such_grant = Refusal("the account does not have the role: {role}")
 
     @message
     def create(self, ctx: Context, *, keys: Keys, threshold: Threshold = 1) -> None:

@@ -183,7 +183,7 @@ class Validators(Module):
     not_operator = Refusal("only the operator may do this")
     in_jail = Refusal("this validator is in jail: see validators/jailing")
     not_in_jail = Refusal("this validator is not in jail")
-    still_in_jail = Refusal("the jail lasts until {until} (block time, ms)")
+    still_in_jail = Refusal("the jail has not ended: it lasts until {until} (block time, ms)")
     tombstoned = Refusal("this key has signed two different votes and never votes again; apply with another one")
     has_left = Refusal("this validator had left before it was jailed; apply again")
     too_many_changes = Refusal("too many changes wait already; try again in a later block")

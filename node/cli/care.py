@@ -33,6 +33,8 @@ def backup(file: Path, place: Place, screen: Screen) -> None:
     file = file.absolute()
     if file.exists():
         raise Mistake(f"{file} exists; a backup is never written over something: choose another name")
+    if not file.parent.is_dir():
+        raise Mistake(f"there is no folder {file.parent} for the backup; make it first")
     step = _megabytes(screen, "backing up, MiB")
     try:
         done: dict[str, Any] = place.admin("backup", file=str(file), progress=step)

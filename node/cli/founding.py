@@ -20,6 +20,7 @@ from node.home import Home
 from node.invite import Invite
 from node.keys import KeyFile
 from node.trust_root import TrustRoot
+from p2p.address import BadAddress, PeerAddress
 
 POWER = 10
 TREASURY_COINS = 1_000_000
@@ -71,6 +72,11 @@ def furnish_from_file(
     it belongs to the old chain, whose id is in all that was signed. Raises BadGenesis, BadConfig, Mistake.
     """
     home = place.home
+    for peer in peers:
+        try:
+            PeerAddress.parse(peer)
+        except BadAddress as error:
+            raise Mistake(f"--peer: {error}") from None
     if state is not None:
         assert genesis.state is not None, "the genesis names the state"
         read_state(state, genesis.state)

@@ -222,8 +222,9 @@ def result_json(app: Application, result: Result, *, events: bool = True) -> dic
 
 
 def _sentence(app: Application, code: str) -> str:
-    """The sentence behind a code. Its values are not stored: only the code is part of the chain."""
-    return re.sub(r"\{\w+\}", "…", app.refusal_text(code) or code)
+    """The sentence behind a code. Its values are not stored, and stand behind a colon: it is whole without them."""
+    text = app.refusal_text(code) or code
+    return re.sub(r"\{\w+\}", "…", text.partition(": ")[0] if "{" in text else text)
 
 
 def event_json(app: Application, event: Event) -> Any:

@@ -80,6 +80,8 @@ def test_refusal_codes_never_change() -> None:
     codes |= {each["code"] for each in town.describe()["refusals"]}
     assert sorted(codes) == CODES
     assert all(town.refusal_text(code) for code in codes)
+    for code in codes:  # a result stores the code alone
+        assert "{" not in (town.refusal_text(code) or "").partition(": ")[0], "values stand behind a colon"
     assert town.refusal_text("coin.vouchers_absent") == "there is no such row in vouchers"
     assert town.refusal_text("tx.expired") is None
 

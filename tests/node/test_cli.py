@@ -227,6 +227,15 @@ def test_a_malformed_genesis_names_key_and_line(cli: Cli, tmp_path: Path) -> Non
     assert "line" in shown
 
 
+def test_what_an_option_names_is_refused_by_that_name(cli: Cli, tmp_path: Path) -> None:
+    cli("init")
+    genesis = str(cli.home / "genesis.toml")
+    shown = cli("init", "--genesis", genesis, "--peer", "foo", "--home", str(tmp_path / "b"), code=2)
+    assert shown.startswith("Error: --peer: 'foo' is not")
+    assert not (tmp_path / "b").exists()
+    assert f"there is no folder {tmp_path / 'none'}" in cli("backup", str(tmp_path / "none" / "b.tar"), code=2)
+
+
 def test_a_key_is_made_shown_recovered_exported_and_imported(cli: Cli, tmp_path: Path) -> None:
     made = cli.json("keys", "new", "anna", "--open")
     assert len(made["words"].split()) == 24

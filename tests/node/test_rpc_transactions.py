@@ -10,9 +10,12 @@ import pytest
 import trio
 import trio.testing
 
+from consensus.application import Result
 from consensus.signing import public_key, sign
 from consensus.transaction import Transaction
 from node.rpc.errors import InvalidParams, TimedOut, TransactionRefused
+from node.rpc.shapes import result_json
+from tests.node.fake_town import FakeTown
 from tests.node.served import ANNA, COINS, STRANGER, Served, address, served, text
 
 
@@ -200,3 +203,19 @@ async def test_where_a_transaction_is_and_why_it_waits(tmp_path: Path, autojump_
         assert "it is its turn" in (await where(town.payment(nonce=1)))["text"]
         await town.height(town.services.store.height + 1)
         assert (await where(late))["where"] == "block"
+
+
+@pytest.mark.parametrize(
+    ("declared", "shown"),
+    [
+        ("the account has too few coins: {has}, and {amount} are needed", "the account has too few coins"),
+        ("the account is closed: ask its owner", "the account is closed: ask its owner"),
+        (None, "coin.short"),
+    ],
+)
+def test_the_sentence_of_a_stored_refusal_has_no_holes(
+    monkeypatch: pytest.MonkeyPatch, declared: str | None, shown: str
+) -> None:
+    app = FakeTown()
+    monkeypatch.setattr(app, "refusal_text", lambda code: declared)
+    assert result_json(app, Result("coin.short", 1, 0, ()))["text"] == shown
