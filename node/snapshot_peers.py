@@ -38,7 +38,7 @@ class Source:
 
     peer: Peer
     usable: bool = True
-    """Whether it neither lied nor stalled nor went."""
+    """Whether it neither lied nor stalled nor went, nor was passed over."""
     offers: tuple[int, ...] | None = None
     """The snapshots that it says it has; None: not asked yet."""
     under_way: int = 0
@@ -77,6 +77,11 @@ class Source:
             log.warning("snapshot_answer_refused", peer=self.peer.id.hex(), why=why)
             self.peer.penalise(f"snapshot: {why}", LIE_POINTS)
 
+    def pass_over(self, why: str) -> None:
+        """It is asked no more, and that is logged; it may be no fault of its own."""
+        self.usable = False
+        log.warning("snapshot_peer_passed_over", peer=self.peer.id.hex(), why=why)
+
 
 class Sources:
     """The service on channel `sync` of a node that only asks."""
@@ -85,7 +90,7 @@ class Sources:
         self._dice = dice
         self._sources: dict[bytes, Source] = {}
         self._unusable: set[bytes] = set()
-        """Ids of those who lied or stalled: coming back does not help them. As many as peers were dialled."""
+        """Ids of those who lied, stalled or were passed over: coming back does not help. As many as were dialled."""
         self.changed = trio.Event()
 
     def usable(self, height: int | None = None) -> list[Source]:

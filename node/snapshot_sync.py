@@ -16,6 +16,8 @@ from consensus.block import Header, LightBlock
 from consensus.chain import ChainState, InvalidBlock, verify_commit
 from consensus.jellyfish import application_hash
 from consensus.light import (
+    EXPIRED,
+    FUTURE,
     BadLightBlock,
     Offer,
     Trusted,
@@ -176,8 +178,11 @@ class SnapshotSync:
             found: dict[int, tuple[Source, LightBlockHere]] = {}
             try:
                 header = await self._proved_header(height, found)
-            except _Lie as lie:
-                lie.source.lied(str(lie))
+            except _Unproved as error:
+                if error.code == FUTURE:  # one of two clocks is wrong, perhaps ours
+                    error.source.pass_over(str(error))
+                else:
+                    error.source.lied(str(error))
                 continue
             source, light = found.get(height) or await self._ask_light(height)
             try:
@@ -190,7 +195,7 @@ class SnapshotSync:
             return light
 
     async def _proved_header(self, height: int, found: dict[int, tuple[Source, LightBlockHere]]) -> Header:
-        """Raises _Lie naming who gave what does not hold, NoSnapshot if trust has expired."""
+        """Raises _Unproved naming who gave what does not hold, NoSnapshot if trust has expired."""
         trusted: Trusted = self._trusted_genesis()
         if self._root.height > 0:
             source, light = await self._ask_light(self._root.height)
@@ -198,7 +203,7 @@ class SnapshotSync:
             try:
                 trusted = TrustedBlock.root(light.header, self._root.block_id, following)
             except BadLightBlock as error:
-                raise _Lie(source, str(error)) from error
+                raise _Unproved(source, error) from error
         if isinstance(trusted, TrustedBlock) and height <= trusted.height:
             return await self._backwards(trusted.header, height)
         steps = follow(trusted, height, self._now_ms(), self._genesis.params)
@@ -212,9 +217,9 @@ class SnapshotSync:
             believed: TrustedBlock = done.value
             return believed.header
         except BadLightBlock as error:
-            if error.code == "light.expired":
+            if error.code == EXPIRED:
                 raise NoSnapshot(str(error)) from error
-            raise _Lie(source, str(error)) from error
+            raise _Unproved(source, error) from error
 
     def _trusted_genesis(self) -> TrustedGenesis:
         chain = self._genesis
@@ -237,7 +242,7 @@ class SnapshotSync:
                 try:
                     verify_backwards(header, parent)
                 except BadLightBlock as error:
-                    raise _Lie(source, str(error)) from error
+                    raise _Unproved(source, error) from error
                 header = parent
         return header
 
@@ -278,7 +283,8 @@ class SnapshotSync:
         raise GoneStale("nobody can prove its header")
 
 
-class _Lie(Exception):
-    def __init__(self, source: Source, why: str) -> None:
-        super().__init__(why)
+class _Unproved(Exception):
+    def __init__(self, source: Source, error: BadLightBlock) -> None:
+        super().__init__(str(error))
         self.source = source
+        self.code = error.code

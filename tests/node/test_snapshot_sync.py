@@ -46,6 +46,12 @@ Lie = Callable[[SyncQuestion, SyncMessage], Awaitable[SyncMessage]]
 class Town(SmallNet):
     """Four validators, all at height 23, with registers; the fifth engine is a newcomer with a link."""
 
+    slow_ms = 0
+    """How far the newcomer's clock is behind."""
+
+    def clock(self, number: int) -> Callable[[], int]:
+        return (lambda: self.now_ms() - self.slow_ms) if number == NEWCOMER else super().clock(number)
+
     def trusts(self, height: int) -> None:
         """The newcomer's link vouches for the block of *height*."""
         block_id = self.engines[0].store.header(height).id if height else self.genesis.hash
@@ -371,6 +377,21 @@ async def test_trust_that_has_expired_gives_no_snapshot(
         await net.joins(nursery)
     assert net.began_at() == 0
     assert any("trust in height 3 ended" in line.get("why", "") for line in lines)
+
+
+async def test_a_newcomer_whose_clock_is_slow_takes_nobody_for_a_liar(
+    town: tuple[Town, trio.Nursery], autojump_clock: MockClock
+) -> None:
+    """Its peers' blocks seem to come from the future, so it executes all of them."""
+    net, nursery = town
+    net.trusts(3)
+    net.slow_ms = 3_600_000
+    with structlog.testing.capture_logs() as lines:
+        await net.joins(nursery)
+    assert net.began_at() == 0
+    told = [line["event"] for line in lines]
+    assert told.count("snapshot_peer_passed_over") == 4
+    assert not {"snapshot_answer_refused", "peer_banned"} & set(told)
 
 
 def _first(group: BaseExceptionGroup[Exception]) -> Exception:
