@@ -250,6 +250,17 @@ def test_too_far_is_said_so_that_a_nearer_height_is_tried(chain: Chain) -> None:
     assert advance(chain, trusted, 10, verify=verify_skipping).height == 10
 
 
+def test_a_third_of_the_trusted_power_is_not_more_than_a_third() -> None:
+    """To the last unit: one of three trusted validators of power 1."""
+    chain = Chain((1, 1, 1))
+    chain.extend(1)
+    chain.extend(updates=[update(0, 0), update(1, 0), update(3, 1)])
+    chain.extend(3)
+    assert [member.power for member in trusted_at(chain, 1).next_validators.validators] == [1, 1, 1]
+    assert len(chain.validators_at(5).validators) == 2
+    assert code_of(lambda: advance(chain, trusted_at(chain, 1), 5, verify=verify_skipping)) == "light.too_far"
+
+
 def test_votes_for_nil_lend_no_trust(chain: Chain) -> None:
     """They are signed, but not for the block."""
     light_block = chain.light_block(10)

@@ -74,8 +74,15 @@ def test_the_sets_that_evidence_can_rest_on_are_named_with_their_first_heights()
     assert sets == {1: without_priorities(chain.genesis.validators), 4: without_priorities(chain.state.validators)}
 
 
-@pytest.mark.parametrize("lie", ["last", "set", "missing"])
-def test_what_does_not_belong_to_the_header_is_refused(lie: str) -> None:
+@pytest.mark.parametrize(
+    ("lie", "code"),
+    [
+        ("last", "bad_message.validators"),
+        ("set", "bad_message.validators"),
+        ("missing", "bad_message.snapshot"),
+    ],
+)
+def test_what_does_not_belong_to_the_header_is_refused(lie: str, code: str) -> None:
     """A set of another hash, or a leaf without a set."""
     chain = Chain()
     chain.extend(3)
@@ -87,5 +94,6 @@ def test_what_does_not_belong_to_the_header_is_refused(lie: str) -> None:
         entries |= leaf_after(other)
     else:
         del entries[b"set\x00"]
-    with pytest.raises(BadMessage):
+    with pytest.raises(BadMessage) as refusal:
         chain_state_from(chain.blocks[-1].header, genesis_hash=GENESIS_HASH, last_validators=last, entries=entries)
+    assert refusal.value.code == code
