@@ -74,6 +74,8 @@ class LyingTap:
         truth = [(0.0, message)]
         if channel_id == transaction_gossip.CHANNEL.id and "lie_withheld_bodies" in self._lies:
             return self._lied("lie_withheld_bodies", [])
+        if channel_id == transaction_gossip.CHANNEL.id and "lie_bodies_until_polka" in self._lies:
+            return []  # else nobody would have to ask for bodies
         try:
             if channel_id == consensus_messages.CHANNEL.id:
                 return self._of_consensus(peer, consensus_messages.from_wire(message), truth)
@@ -100,8 +102,10 @@ class LyingTap:
                 return self._lied("lie_height", [(0.0, consensus_messages.to_wire(claim))])
             case Bodies() if "lie_withheld_bodies" in self._lies:
                 return self._lied("lie_withheld_bodies", [])
-            case Bodies() | BlockOnly() if "lie_bodies_until_polka" in self._lies and self._saw_polka():
-                return self._lied("lie_bodies_until_polka", [])
+            case Bodies() | BlockOnly() if "lie_bodies_until_polka" in self._lies:
+                # Enough get them for a polka; the others ask again after it.
+                if self._saw_polka() or self._is_fooled(peer, 0):
+                    return self._lied("lie_bodies_until_polka", [])
         return truth
 
     def _votes(self, peer: Peer, votes: tuple[Vote, ...], truth: Sequence[Sent]) -> Sequence[Sent]:

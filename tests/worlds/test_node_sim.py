@@ -68,6 +68,12 @@ def test_newcomers_by_snapshot_and_by_blocks_come_to_one_state_beside_a_peer_tha
     assert all(outcome.faults.get(what) for what in (*JOINS, "lie_sync"))
 
 
+def test_bodies_that_only_some_get_and_nobody_after_the_polka_hold_nothing_up() -> None:
+    outcome = node.outcome_of(replace(CALM, load_interval_s=0.5, liars={3: frozenset({"lie_bodies_until_polka"})}))
+    assert outcome.violation is None
+    assert outcome.faults["lie_bodies_until_polka"]
+
+
 def test_who_is_seen_to_vote_twice_is_convicted_and_jailed() -> None:
     outcome = node.outcome_of(replace(CALM, liars={3: frozenset({"lie_two_votes"})}))
     assert outcome.violation is None
