@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from node.disk import Act, Disk, File, Step
@@ -141,6 +143,10 @@ class SimulatedDisk(Disk):
         self._names.append(_NameChange(path.parent, _restorer(path)))
         self._unsynced.pop(path, None)
         super()._unlink(path)
+
+    def _make_folder(self, path: Path) -> None:
+        self._names.append(_NameChange(path.parent, partial(shutil.rmtree, path)))
+        super()._make_folder(path)
 
     def _sync_folder(self, path: Path) -> None:
         self._names = [change for change in self._names if change.folder != path]

@@ -27,6 +27,7 @@ class Act(enum.StrEnum):
     REPLACE = "replace"
     LINK = "link"
     UNLINK = "unlink"
+    MAKE_FOLDER = "make folder"
     SYNC_FOLDER = "sync folder"
     COMMIT = "commit"
     """A write transaction of the store, whole or not at all."""
@@ -148,6 +149,12 @@ class Disk:
         with self.step(Act.UNLINK, path, label):
             self._unlink(path)
 
+    def make_folder(self, path: Path) -> None:
+        """*path* is a folder; surely so, with what will be in it, after `sync_folder` of the one that it is in."""
+        if not path.is_dir():
+            with self.step(Act.MAKE_FOLDER, path):
+                self._make_folder(path)
+
     def sync_folder(self, path: Path) -> None:
         """The names in folder *path* survive a power cut."""
         with self.step(Act.SYNC_FOLDER, path):
@@ -169,6 +176,9 @@ class Disk:
 
     def _unlink(self, path: Path) -> None:
         path.unlink(missing_ok=True)
+
+    def _make_folder(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
 
     def _sync_folder(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

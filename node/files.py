@@ -18,7 +18,9 @@ def write_atomically(
 
     Raises FileExistsError if *replace* is False and something stands there (of two writers one wins), DiskFailed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        disk.make_folder(path.parent)
+        disk.sync_folder(path.parent.parent)
     label = f"{path.name}.new"
     beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:

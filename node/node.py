@@ -106,7 +106,8 @@ def open_belongings(
 
     With *inline*, the store uses no thread (the simulator).
     """
-    folder.data.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(folder.data)
+    disk.sync_folder(folder.path)  # before anything is signed: what was signed must not be lost with its folder
     node_seed = KeyFile.load(folder.node_key, kind="node").unlock()
     trust_root = read_trust_root(folder.trust_root)
     store = Store.open(folder.chain, map_bytes=config.store.map_bytes, inline=inline, disk=disk)

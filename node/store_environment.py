@@ -64,9 +64,10 @@ class Environment:
     def open(cls, path: Path, tables: tuple[str, ...], *, map_bytes: int, disk: Disk = DISK) -> Environment:
         """The environment in folder *path*, created if absent. Raises StoreInUse, StoreFailed."""
         path = Path(path)
-        with _disk_errors(path), disk.step(Act.OPEN, path):
-            path.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path / "in_use", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with _disk_errors(path):
+            disk.make_folder(path)
+            with disk.step(Act.OPEN, path):
+                descriptor = os.open(path / "in_use", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             _take_lock(descriptor, path)
             with _disk_errors(path):
@@ -84,6 +85,7 @@ class Environment:
                     _require_whole(path, env, disk)
                     environment = cls(path, descriptor, env, tables, disk)
                     disk.sync_folder(path)
+                    disk.sync_folder(path.parent)
                     return environment
                 except BaseException:
                     env.close()

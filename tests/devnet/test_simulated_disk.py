@@ -93,6 +93,26 @@ def test_names_survive_once_their_folder_is_synced_and_else_in_their_order(tmp_p
     }
 
 
+def test_a_new_folder_is_surely_there_once_the_one_above_it_is_synced(tmp_path: Path) -> None:
+    """Until then it may be gone, with all that was synced in it."""
+    found = set()
+    for seed in range(20):
+        disk = disk_of(seed)
+        path = tmp_path / f"{seed}" / "new"
+        path.parent.mkdir()
+        disk.make_folder(path)
+        if seed >= 10:
+            disk.sync_folder(path.parent)
+        with disk.create(path / "file") as file:
+            file.write(b"x", 0)
+            file.sync()
+        disk.sync_folder(path)
+        disk.cut_power()
+        found.add((seed >= 10, path.exists()))
+        assert not path.exists() or (path / "file").read_bytes() == b"x"
+    assert found == {(False, False), (False, True), (True, True)}
+
+
 @given(seed=st.integers(0, 2**32), number=st.integers(1, 12))
 def test_a_file_written_atomically_is_the_old_one_or_the_new_one(
     tmp_path_factory: pytest.TempPathFactory, seed: int, number: int

@@ -19,7 +19,10 @@ from node.config import Config
 from node.disk import Disk
 from node.engine import write_genesis
 from node.files import write_atomically
+from node.genesis import GenesisFile
 from node.home import Home
+from node.keys import KeyFile
+from node.node import open_belongings
 from node.signer import Signer
 from node.signer_state import unlock, unlock_at_risk
 from node.store import Store
@@ -54,6 +57,10 @@ def needy_home(folder: Path) -> Home:
             trio.run(grower.block, [Transaction.decode(raw)])
         trio.run(store.prune, HEIGHTS)
         trio.run(write_backup, store, home, kept_backup(home))
+    begun(home).path.mkdir()
+    begun(home).genesis.write_bytes(net.genesis.raw)
+    KeyFile.create("node", seed=seed("node", 0)).write(begun(home).node_key)
+    KeyFile.create("validator", seed=VALIDATOR).write(begun(home).validator_key)
     signer = Signer.create(VALIDATOR, home.last_sign, CHAIN_ID)
     signer.lock("it was seen elsewhere")
     signer.close()
@@ -92,6 +99,11 @@ def restored(home: Home) -> Home:
     return Home(home.path / "again")
 
 
+def begun(home: Home) -> Home:
+    """What `begins` lets begin."""
+    return Home(home.path / "begun")
+
+
 def table_folder(home: Home) -> Path:
     """Of the table whose file is short."""
     return home.data / "table"
@@ -123,6 +135,13 @@ def unlocks_at_risk(home: Home, disk: Disk) -> None:
     unlock_at_risk(home.last_sign, public_key(VALIDATOR), CHAIN_ID, height=HEIGHTS + 1, disk=disk)
 
 
+def begins(home: Home, disk: Disk) -> None:
+    """A validator's first start, up to where it would speak."""
+    fresh = begun(home)
+    with open_belongings(fresh, Config.defaults(), GenesisFile.load(fresh.genesis), RegisterTown(), disk=disk):
+        pass
+
+
 def opens_log(home: Home, disk: Disk) -> None:
     """The torn end is cut."""
     Wal.open(home.wal, disk=disk).close()
@@ -133,7 +152,7 @@ def opens_table(home: Home, disk: Disk) -> None:
     Environment.open(table_folder(home), (TABLE,), map_bytes=2**24, disk=disk).close()
 
 
-CARES = (compacts, backs_up, restores, unlocks, unlocks_at_risk, opens_log, opens_table)
+CARES = (begins, compacts, backs_up, restores, unlocks, unlocks_at_risk, opens_log, opens_table)
 
 
 def _short_table(folder: Path) -> None:

@@ -22,7 +22,7 @@ from node.home import Home
 from tests.worlds import care, lives
 
 ROOT = Path(node.__file__).parent
-OF_DISK = {"create", "open", "read", "replace", "link", "unlink", "sync_folder", "written_by_another"}
+OF_DISK = {"create", "open", "read", "replace", "link", "unlink", "make_folder", "sync_folder", "written_by_another"}
 OF_FILE = {"write", "truncate", "sync"}
 OF_STORE = {"write_inline", "_written"}
 """`Environment.write` stands beside them, for the same step with a thread."""

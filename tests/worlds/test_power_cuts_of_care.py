@@ -105,6 +105,23 @@ def test_a_key_that_is_being_unlocked_is_locked_or_unlocked(
     assert seen == {"locked", after}
 
 
+def test_a_first_start_may_end_at_any_step(needy: Home, tmp_path: Path) -> None:
+    """The next one finds its signer's memory, or a folder that is as fresh as before."""
+    for moment, home in _cuts(care.begins, needy, tmp_path):
+        care.begins(home, Disk())
+        assert care.begun(home).last_sign.exists(), moment
+
+
+def test_a_signer_that_may_speak_is_not_forgotten(needy: Home, tmp_path: Path) -> None:
+    """Nor the folders that its memory lies in: the next start would take the key for a fresh one."""
+    for dice in range(10):
+        home = Home(Path(shutil.copytree(needy.path, tmp_path / f"{dice}")))
+        disk = SimulatedDisk(random.Random(dice))
+        care.begins(home, disk)
+        disk.cut_power()
+        assert care.begun(home).last_sign.exists()
+
+
 def test_what_a_start_mends_may_be_interrupted(needy: Home, tmp_path: Path) -> None:
     """A torn log, and a file without pages that nobody uses."""
     for moment, home in _cuts(care.opens_log, needy, tmp_path / "log"):
