@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import structlog
 import trio
 
+from devnet.sim.node_lines import LINES, counted_into
 from devnet.sim.node_plan import FAULTS, Plan
 from devnet.sim.node_scheduling import run_deterministically
 from devnet.sim.node_trace import Trace
@@ -20,8 +22,6 @@ from devnet.sim.outcome import Outcome, Tell
 
 __all__ = ["FAULTS", "LINES", "run"]
 
-LINES: frozenset[str] = frozenset()
-"""Core worlds look at the lines of Algorithm 1."""
 MEMORY_DISK = Path("/dev/shm")
 """Where the stores of worlds lie, if the machine has it: the simulator decides what survives, not fsync."""
 
@@ -37,10 +37,11 @@ def run(seed: int, tell: Tell | None = None) -> Outcome:
 def outcome_of(plan: Plan, tell: Tell | None = None) -> Outcome:
     """The world of *plan* has passed; nothing of it is left on the disk."""
     folder = Path(tempfile.mkdtemp(prefix="allting-world-", dir=MEMORY_DISK if MEMORY_DISK.is_dir() else None))
+    lines: Counter[str] = Counter()
 
     async def live() -> tuple[NodeWorld, float]:
         world = NodeWorld(plan, folder, tell)
-        with _logs_into(world.trace):
+        with _logs_into(world.trace), counted_into(lines, lambda number: world.nodes[number].honest):
             await world.run()
         return world, trio.current_time()
 
@@ -54,6 +55,7 @@ def outcome_of(plan: Plan, tell: Tell | None = None) -> Outcome:
         rounds_above_0=world.checker.rounds_above_0,
         virtual_ms=round(ended_s * 1000),
         faults=dict(sorted(world.trace.counts.items())),
+        lines=dict(sorted(lines.items())),
         hash=world.trace.hash,
         violation=str(world.violation) if world.violation is not None else None,
     )

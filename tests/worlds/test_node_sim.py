@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from consensus.machine import Machine
 from consensus.signing import sign
-from devnet.sim import node, node_checks, node_world
+from devnet.sim import core, node, node_checks, node_world
 from devnet.sim.node_bad_blocks import BAD_BLOCKS
+from devnet.sim.node_lines import LEFT_TO_CORE_WORLDS
 from devnet.sim.node_plan import HEIGHTS_MIN, JOINS, PROVED, TWIN, Plan
 from devnet.sim.node_town import JAIL_MS
 from devnet.sim.seeds import kept
+from node import height
 from node.evidence_pool import EvidencePool
 from node.signer import Signer
 from node.wal import Wal
@@ -36,6 +39,19 @@ def test_real_nodes_decide_one_chain_through_faults_and_all_go_on_after_healing(
     outcome = node.run(seed)
     assert outcome.violation is None, f"allting devnet sim --depth node --seeds {seed} --trace"
     assert outcome.heights >= HEIGHTS_MIN
+
+
+def test_lines_of_the_algorithm_are_counted_in_machines_of_real_nodes_and_only_while_the_world_lasts() -> None:
+    outcome = node.outcome_of(CALM)
+    assert outcome.violation is None
+    assert outcome.lines["L38 locks and precommits"] >= outcome.lines["L51 decides in its round"] > HEIGHTS_MIN
+    assert outcome.lines["L19 proposes what it built"] >= outcome.heights
+    assert set(outcome.lines) <= core.LINES
+    assert vars(height)["Machine"] is Machine
+
+
+def test_a_line_is_demanded_of_node_worlds_or_said_to_be_left_to_core_worlds() -> None:
+    assert node.LINES | set(LEFT_TO_CORE_WORLDS) == core.LINES
 
 
 def test_checker_sees_the_fork_that_twins_with_more_than_a_third_can_make() -> None:
