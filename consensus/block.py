@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
 
+from consensus.evidence import EVIDENCE_BYTES_MAX
 from consensus.params import TRANSACTIONS_MAX, VALIDATORS_MAX
-from consensus.shape import U63, Address, Anything, Count, Hash, Range, Signature, to_bytes
+from consensus.shape import U63, Address, Anything, Count, Encoded, Hash, Range, Signature, to_bytes
 from consensus.signing import sha256
 from consensus.transaction import ChainId, Name
 from consensus.vote import Height, Round
@@ -85,7 +86,7 @@ class Block:
     header: Header
     last_commit: Commit | None
     """Of the parent, by the canonical choice of this block's proposer; None in block 1."""
-    evidence: Annotated[tuple[Anything, ...], Count(EVIDENCE_MAX)]
+    evidence: Annotated[tuple[Annotated[Anything, Encoded(EVIDENCE_BYTES_MAX)], ...], Count(EVIDENCE_MAX)]
     transaction_ids: Annotated[tuple[Hash, ...], Count(TRANSACTIONS_MAX)]
     module_roots: Annotated[tuple[ModuleRoot, ...], Count(256)]
     """Leaves of the application hash, sorted by name, so that a mismatch names the module."""

@@ -2,7 +2,8 @@
 
 A shape is read off annotations: ``int`` with `Range`, ``bytes`` with `Size`, ``str`` with `Length`, ``bool``,
 ``T | None``, ``tuple[T, ...]`` with `Count`, ``tuple[A, B]``, integer enums, frozen dataclasses (an array of their
-fields in order), and `Anything` (whatever the codec allows, to be read later by somebody who knows its type).
+fields in order), and `Anything` (whatever the codec allows, with `Encoded`, to be read later by somebody who knows its
+type).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, cast
 
-from consensus.codec import BadMessage, Wire, decode, encode
+from consensus.codec import BadMessage, Wire, decode, encode, encode_checked
 from consensus.record_reader import Field, record_reader
 
 INTEGER_MAX = 2**63 - 1
@@ -59,6 +60,13 @@ class Count:
 @dataclass(frozen=True, slots=True)
 class Unread:
     """Marks a value that stays as the codec gave it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The most bytes that the encoding of `Anything` may have, where it is a part of something larger."""
+
+    high: int
 
 
 if TYPE_CHECKING:
@@ -144,7 +152,8 @@ def _exactly(kind: type) -> Callable[[Any], Any]:
 def _marked(base: Any, marks: list[Any]) -> Shape:
     for mark in marks:
         if isinstance(mark, Unread):
-            return Shape(_same, _same, "True")
+            bound = next((other.high for other in marks if isinstance(other, Encoded)), None)
+            return Shape(_same, _same, "True") if bound is None else Shape(_same, _encoded(bound))
         if isinstance(mark, Range):
             plain = f"type({{x}}) is int and {mark.low} <= {{x}} <= {mark.high}"
             return Shape(_same, _integer(mark.low, mark.high), plain)
@@ -186,6 +195,16 @@ def _text(high: int) -> Callable[[Any], Any]:
             raise BadMessage(f"expected text, got {type(value).__name__}")
         if len(value) > high:
             raise BadMessage(f"{len(value)} characters, at most {high}", "bad_message.out_of_range")
+        return value
+
+    return from_wire
+
+
+def _encoded(high: int) -> Callable[[Any], Any]:
+    def from_wire(value: Any) -> Any:
+        size = len(encode_checked(value))
+        if size > high:
+            raise BadMessage(f"{size} bytes, at most {high}", "bad_message.out_of_range")
         return value
 
     return from_wire

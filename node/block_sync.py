@@ -17,6 +17,7 @@ import trio
 from consensus.application import Inadmissible
 from consensus.chain import InvalidBlock, check_block, contents_belong, verify_commit
 from consensus.codec import BadMessage
+from consensus.params import Params
 from consensus.signing import sha256
 from node.consensus_driver import ConsensusDriver, Synced
 from node.consensus_gossip import ConsensusGossip
@@ -27,11 +28,14 @@ from node.stopped import refused_decision
 from node.store import Store
 from node.sync_messages import (
     CHANNEL,
+    DECIDED_OVERHEAD_BYTES,
     QUESTIONS,
+    UNASKED_BYTES_MAX,
     DecidedHeight,
     NoHeight,
     SyncQuestion,
     WantHeight,
+    claims_height,
     from_wire,
     to_wire,
 )
@@ -56,8 +60,6 @@ DISTRUST_DOUBLINGS_MAX = 6
 LOOK_S = 1.0
 PROGRESS_S = 5.0
 """Between two lines of the log that say how far a long catching up is."""
-UNASKED_BYTES_MAX = 64 * 2**10
-"""More than any question has; what is larger is read only from a peer that owes an answer."""
 
 
 @dataclass(slots=True)
@@ -75,6 +77,26 @@ class _Source:
     """How often it was distrusted since it last gave a block that holds."""
     earliest: int = 0
     """The lowest height whose block it holds, as it says."""
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What a peer sent for a height. Only bytes until it is looked into: as objects it may take many times as much."""
+
+    peer_id: bytes
+    data: bytes
+    message: DecidedHeight | None = None
+
+    def read(self, params: Params) -> DecidedHeight:
+        """The message. Raises BadMessage, also if no block that *params* allow is so large."""
+        if self.message is None:
+            bytes_max = params.block_bytes_max + DECIDED_OVERHEAD_BYTES
+            if len(self.data) > bytes_max:
+                raise BadMessage(f"{len(self.data)} bytes, at most {bytes_max}", "bad_message.too_large")
+            message = from_wire(self.data)
+            assert isinstance(message, DecidedHeight), "its beginning was looked at"
+            self.message = message
+        return self.message
 
 
 class BlockSync:
@@ -101,8 +123,8 @@ class BlockSync:
         self._budget = budget
         self._sources: dict[bytes, _Source] = {}
         """By peer id."""
-        self._received: dict[int, tuple[bytes, DecidedHeight]] = {}
-        """Answers by height, with who sent them."""
+        self._received: dict[int, _Answer] = {}
+        """By height."""
         self._arrived = trio.Event()
         self.catching_up = False
         """Whether verified commits of peers are being applied."""
@@ -118,12 +140,14 @@ class BlockSync:
         try:
             while True:
                 data = await peer.receive(CHANNEL.id)
-                if len(data) > UNASKED_BYTES_MAX and not source.owes:
+                if self._take(peer.id, source, data):
+                    continue
+                if len(data) > UNASKED_BYTES_MAX:
                     continue  # a late answer at best: as objects it would take many times its bytes
                 message = from_wire(data)
                 match message:
                     case DecidedHeight():
-                        self._take(peer.id, source, message)
+                        pass  # late
                     case NoHeight(height, earliest):
                         self._take_refusal(peer.id, source, height, earliest)
                     case _ if isinstance(message, QUESTIONS):
@@ -140,12 +164,16 @@ class BlockSync:
     async def _answer(self, question: SyncQuestion) -> bytes:
         return to_wire(await self.server.answer(question))
 
-    def _take(self, peer_id: bytes, source: _Source, message: DecidedHeight) -> None:
-        """An answer that is owed counts, however late; the first for its height is looked into."""
-        height = message.block.header.height
-        if source.owes.pop(height, None) is not None and height >= self._driver.height.number:
-            self._received.setdefault(height, (peer_id, message))
-            self._arrived.set()
+    def _take(self, peer_id: bytes, source: _Source, data: bytes) -> bool:
+        """Whether *data* is an answer that is owed, however late; the first for its height will be looked into."""
+        for height in source.owes:
+            if claims_height(data, height):
+                del source.owes[height]
+                if height >= self._driver.height.number:
+                    self._received.setdefault(height, _Answer(peer_id, data))
+                    self._arrived.set()
+                return True
+        return False
 
     def _take_refusal(self, peer_id: bytes, source: _Source, height: int, earliest: int) -> None:
         """A peer that began with a snapshot lacks what was before it; any other owes what it claims to hold."""
@@ -211,7 +239,7 @@ class BlockSync:
                     told_s = trio.current_time()
                     log.info("sync_progress", height=number - 1, first=first)
                 if number in self._received:
-                    await self._apply(*self._received.pop(number))
+                    await self._apply(number, self._received.pop(number))
                 else:
                     # Nobody has proved that there is more: what claims to be ahead does not keep us from voting.
                     self._driver.voice.muted = False
@@ -272,14 +300,16 @@ class BlockSync:
                 log.info("peer_did_not_answer", peer=peer_id.hex())
                 self._distrust(peer_id)
 
-    async def _apply(self, peer_id: bytes, answer: DecidedHeight) -> None:
-        """The answer, if it is what it says, is our next block."""
+    async def _apply(self, number: int, received: _Answer) -> None:
+        """What was received, if it is what it says, is our next block, *number*."""
+        peer_id = received.peer_id
         try:
+            answer = received.read(self._driver.height.parent.params)
             synced = await self._verified(answer)
         except (BadMessage, InvalidBlock) as lie:
-            log.warning("sync_answer_refused", peer=peer_id.hex(), height=answer.block.header.height, why=str(lie))
+            log.warning("sync_answer_refused", peer=peer_id.hex(), height=number, why=str(lie))
             self._distrust(peer_id)
-            self._received = {h: answer for h, answer in self._received.items() if answer[0] != peer_id}
+            self._received = {h: other for h, other in self._received.items() if other.peer_id != peer_id}
             peer = self._sources[peer_id].peer
             if peer is not None:
                 peer.penalise(f"sync: {lie}", 50)
@@ -304,14 +334,14 @@ class BlockSync:
         validators = self._driver.height.parent.validators
         if received is None or applied.block.header.next_validators_hash != validators.hash:
             return
-        answer = received[1]
         try:
+            answer = received.read(self._driver.height.parent.params)
             if contents_belong(answer.block) and answer.commit.height == answer.block.header.height:
                 verify_commit(self._chain_id, validators, answer.commit, answer.block.id)
                 _require_bodies(answer)
                 await self._mempool.bodies.admit(answer.transactions)
         except (BadMessage, InvalidBlock, Inadmissible) as lie:
-            log.debug("sync_ahead_refused", height=answer.block.header.height, why=str(lie))
+            log.debug("sync_ahead_refused", height=applied.block.header.height + 1, why=str(lie))
 
     async def _verified(self, answer: DecidedHeight) -> Synced | None:
         """*answer*, verified by its commit; None if our height is decided.

@@ -12,7 +12,7 @@ import trio
 
 from consensus.codec import BadMessage
 from node.snapshot_messages import Snapshots, WantSnapshots
-from node.sync_messages import CHANNEL, QUESTIONS, NoHeight, SyncMessage, from_wire, to_wire
+from node.sync_messages import CHANNEL, QUESTIONS, UNASKED_BYTES_MAX, NoHeight, SyncMessage, from_wire, to_wire
 from p2p.peer import Peer
 
 log = structlog.get_logger("snapshot")
@@ -127,7 +127,10 @@ class Sources:
         self.wake()
         try:
             while True:
-                message = from_wire(await peer.receive(CHANNEL.id))
+                data = await peer.receive(CHANNEL.id)
+                if len(data) > UNASKED_BYTES_MAX and not source.questions:
+                    raise BadMessage("an answer that nobody asked for", "bad_message.unasked")
+                message = from_wire(data)
                 if isinstance(message, QUESTIONS):
                     await peer.send(CHANNEL.id, to_wire(_nothing_here(message)))
                 elif source.questions:

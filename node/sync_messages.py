@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, TypeAlias
 
-from consensus.block import Block, Commit
+from consensus.block import HEADER_VERSION, Block, Commit, Header
+from consensus.codec import encode
 from consensus.params import TRANSACTIONS_MAX
 from consensus.shape import Count, Range, Size
 from consensus.tags import TagTable
@@ -17,6 +18,10 @@ from p2p.channel import Channel
 
 MESSAGE_BYTES_MAX = 18 * 2**20
 """A block of the largest size that `Params` allows, with its bodies and commit."""
+DECIDED_OVERHEAD_BYTES = 2**18
+"""What `DecidedHeight` has beside what counts for the block's size: the lengths of bodies, and the commit."""
+UNASKED_BYTES_MAX = 64 * 2**10
+"""More than any question has: what is larger is an answer, and read only where one is owed."""
 GENESIS_BYTES_MAX = 16 * 2**20
 
 CHANNEL = Channel(
@@ -87,14 +92,42 @@ SyncMessage: TypeAlias = SyncQuestion | DecidedHeight | NoHeight | Genesis | Sta
 QUESTIONS = (WantHeight, WantGenesis, WantStateChunk, *snapshot_messages.QUESTIONS)
 """What can be asked."""
 
-_TABLE = TagTable(
-    WantHeight, DecidedHeight, NoHeight, WantGenesis, Genesis, WantStateChunk, StateChunk, *snapshot_messages.KINDS
+_KINDS = (
+    WantHeight,
+    DecidedHeight,
+    NoHeight,
+    WantGenesis,
+    Genesis,
+    WantStateChunk,
+    StateChunk,
+    *snapshot_messages.KINDS,
 )
+_TABLE = TagTable(*_KINDS)
+_DECIDED_BEGIN = bytes(
+    (
+        0x92,
+        _KINDS.index(DecidedHeight),
+        *(0x90 + len(fields(kind)) for kind in (DecidedHeight, Block, Header)),
+        HEADER_VERSION,
+    )
+)
+"""The tag, the heads of the arrays that lead to the header (MessagePack: 0x90 and the length), and its version."""
 
 
 def to_wire(message: SyncMessage) -> bytes:
     """The bytes of *message*."""
     return _TABLE.to_bytes(message)
+
+
+def claims_height(data: bytes, height: int) -> bool:
+    """Whether *data*, of which only the beginning is read, would be the `DecidedHeight` of *height*."""
+    begin = len(_DECIDED_BEGIN)
+    head = data[begin : begin + 2]
+    if len(head) < 2 or not data.startswith(_DECIDED_BEGIN):
+        return False
+    # The chain's name stands before the height: its length in five bits, or in a byte of its own.
+    name_bytes = 2 + head[1] if head[0] == 0xD9 else 1 + (head[0] & 0x1F)
+    return data.startswith(encode(height), begin + name_bytes)
 
 
 def from_wire(data: bytes) -> SyncMessage:

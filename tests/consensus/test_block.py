@@ -9,6 +9,7 @@ import pytest
 
 from consensus.block import EVIDENCE_MAX, Block, Commit, Header, LightBlock, Signed
 from consensus.codec import BadMessage, encode
+from consensus.evidence import EVIDENCE_BYTES_MAX
 from consensus.params import ROUNDS_MAX, VALIDATORS_MAX
 from consensus.shape import from_bytes, shape_of, to_bytes
 from consensus.signing import sha256
@@ -80,6 +81,7 @@ def test_a_commit_has_entries_as_the_design_says() -> None:
         (Commit, 3, ((2, bytes(64)),)),
         (Commit, 3, ((True, bytes(63)),)),
         (Block, 2, (None,) * (EVIDENCE_MAX + 1)),
+        (Block, 2, (((0,),) * (EVIDENCE_BYTES_MAX // 2),)),
         (Block, 3, (bytes(31),)),
         (Block, 4, (("m" * 41, bytes(32)),)),
     ],

@@ -17,6 +17,7 @@ from consensus.shape import (
     Address,
     Anything,
     Count,
+    Encoded,
     Hash,
     Length,
     Range,
@@ -244,3 +245,11 @@ def test_fields_that_are_computed_stay_off_the_wire() -> None:
     shape = shape_of(Computed)
     assert shape.to_wire(Computed(4)) == (4,)
     assert shape.from_wire((4,)) == Computed(4)
+
+
+def test_what_stays_unread_can_be_bounded_in_bytes() -> None:
+    shape = shape_of(Annotated[Anything, Encoded(4)])
+    assert shape.from_wire((1, (2,))) == (1, (2,))
+    assert shape.to_wire((1, (2,))) == (1, (2,))
+    with pytest.raises(BadMessage, match="5 bytes, at most 4"):
+        shape.from_wire((1, (2, 3)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,20 @@ from trio.testing import MockClock
 
 from consensus.application import BlockInfo, State
 from consensus.block import Block, Commit
+from consensus.codec import encode
+from consensus.params import TINY
 from node.block_sync import ANSWER_S, DISTRUST_S, PER_PEER_MAX, WINDOW_HEIGHTS
 from node.stopped import NodeStopped
-from node.sync_messages import DecidedHeight, Genesis, NoHeight, WantGenesis, WantHeight
+from node.sync_messages import (
+    CHANNEL,
+    MESSAGE_BYTES_MAX,
+    DecidedHeight,
+    Genesis,
+    NoHeight,
+    WantGenesis,
+    WantHeight,
+    to_wire,
+)
 from node.trust_root import TrustRoot
 from tests.node.bench import PREVOTE, Bench, commit_of, genesis, settled, transaction
 from tests.node.register_town import RegisterExecution, RegisterTown
@@ -197,6 +209,41 @@ async def test_a_lie_is_refused_and_the_truth_taken_from_another(
         assert bench.store.height == 0
         assert liar.peer.penalties
         assert liar.link.fault is None
+        nursery.start_soon(Server(bench, 2).serves, chain)
+        await caught_up(bench)
+        nursery.cancel_scope.cancel()
+
+
+def _swollen(answer: DecidedHeight, height: int, size: int) -> bytes:
+    """*answer*, as one of *height*, with evidence of *size* bytes that would be many times as large as objects."""
+    header = dataclasses.replace(answer.block.header, height=height)
+    marked = dataclasses.replace(answer.block, header=header, evidence=("here",))
+    nested = b"\xdd" + (size // 2).to_bytes(4, "big") + b"\x91\x00" * (size // 2)
+    before, after = to_wire(dataclasses.replace(answer, block=marked)).split(encode("here"))
+    return before + nested + after
+
+
+@pytest.mark.parametrize("size", [MESSAGE_BYTES_MAX - 10_000, 500_000])
+async def test_lies_that_would_swell_are_read_one_at_a_time_and_not_at_all_where_no_block_is_so_large(
+    size: int, chain: Chain, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with Bench(tmp_path / "own").running() as bench, trio.open_nursery() as nursery:
+        liar = Server(bench, 1)
+        liar.claim()
+        await trio.sleep(1.5)
+        swollen = [_swollen(chain.answer(1), height, size) for height in liar.pending()]
+        assert len(swollen) == PER_PEER_MAX
+        liar.peer.said[CHANNEL.id].extend(swollen)
+        tracemalloc.start()
+        try:
+            liar.peer.says()
+            await settled()
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        as_objects = 40 * size
+        assert peak < (as_objects if size <= TINY.block_bytes_max else size)
+        assert liar.peer.penalties
         nursery.start_soon(Server(bench, 2).serves, chain)
         await caught_up(bench)
         nursery.cancel_scope.cancel()
