@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from consensus.application import Application, QueryRefused, Result
-from consensus.block import Header
+from consensus.block import Commit, Header
 from consensus.light import HEADERS_AT_ONCE, TrustedBlock
 from consensus.validators import ValidatorSet
 from node.light.answers import (
@@ -21,6 +21,7 @@ from node.light.answers import (
     part,
     results_in,
     same_header,
+    set_in,
     transaction_in,
 )
 from node.light.follower import Behind
@@ -144,31 +145,38 @@ class LightChainMethods:
         return await self._committed(header, await self._follower.validators(header.height))
 
     async def _committed(self, header: Header, validators: ValidatorSet) -> dict[str, Any]:
-        latest = await self._follower.latest()
-        following = await self._follower.header(header.height + 1) if header.height < latest.height else None
+        following = await self._following(header)
 
         async def shown(answer: Any) -> dict[str, Any]:
-            commit = commit_in(answer, header, validators)
-            canonical = following is not None and following.last_commit_hash == commit.hash
-            return chain_answers.of_commit(header, commit, canonical=canonical)
+            return _of_commit(header, commit_in(answer, header, validators), following)
 
         return await self._follower.verified("commit", {"height": header.height}, shown)
+
+    async def _following(self, header: Header) -> Header | None:
+        """The header after *header*, None if it is the latest."""
+        if header.height >= self._follower.blocks.latest.height:
+            latest = await self._follower.latest()
+            if header.height == latest.height:
+                return None
+        return await self._follower.header(header.height + 1)
 
     @method
     async def light_block(self, height: Height | None = None) -> Any:
         """All that a light client needs of a height: header, commit, its validators and those of the next height."""
         header = await self._header(height)
-        validators = await self._follower.validators(header.height)
+        following = await self._following(header)
 
-        async def following(answer: Any) -> ValidatorSet:
-            return TrustedBlock.of(header, offer_in(answer).next_validators or validators).next_validators
+        async def shown(answer: Any) -> dict[str, Any]:
+            validators = set_in(answer, "validators", header.validators_hash)
+            commit = commit_in(answer, header, validators)
+            next_validators = TrustedBlock.of(header, offer_in(answer).next_validators or validators).next_validators
+            return {
+                **_of_commit(header, commit, following),
+                "validators": members_json(validators),
+                "next_validators": members_json(next_validators),
+            }
 
-        next_validators = await self._follower.verified("light_block", {"height": header.height}, following)
-        return {
-            **await self._committed(header, validators),
-            "validators": members_json(validators),
-            "next_validators": members_json(next_validators),
-        }
+        return await self._follower.verified("light_block", {"height": header.height}, shown)
 
     @method
     async def validators(
@@ -324,3 +332,8 @@ def members_json(validators: ValidatorSet) -> list[dict[str, Any]]:
     """The members of a set, without the priorities that no header vouches for."""
     shown = shapes.validators_json(validators)
     return [{name: value for name, value in member.items() if name != "priority"} for member in shown]
+
+
+def _of_commit(header: Header, commit: Commit, following: Header | None) -> dict[str, Any]:
+    canonical = following is not None and following.last_commit_hash == commit.hash
+    return chain_answers.of_commit(header, commit, canonical=canonical)
