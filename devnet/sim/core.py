@@ -1,4 +1,4 @@
-"""Core worlds: only `consensus/`, thousands of heights a second. See docs/simulation.md."""
+"""Core worlds: only `consensus/`, hundreds of heights a second on each core. See docs/simulation.md."""
 
 from __future__ import annotations
 
