@@ -57,6 +57,8 @@ class Environment:
         with disk.step(Act.COMMIT, path, f"{path.name} tables"), env.begin(write=True) as transaction:
             self._tables = {name: env.open_db(name.encode("ascii"), transaction) for name in tables}
         self._writing = trio.Lock()
+        self._threads = trio.CapacityLimiter(1)
+        """Our own: the common ones may all wait for name servers, which strangers choose."""
         self._cursors: dict[str, lmdb.Cursor[bytes]] = {}
         self._snapshot: lmdb.Transaction[bytes] = env.begin()
 
@@ -158,7 +160,7 @@ class Environment:
                     for _ in writes(attempt.transaction):
                         await trio.lowlevel.checkpoint()
                     with self._disk.step(Act.COMMIT, self.path, label):
-                        await trio.to_thread.run_sync(attempt.transaction.commit)
+                        await trio.to_thread.run_sync(attempt.transaction.commit, limiter=self._threads)
                     attempt.is_committed = True
                 if attempt.is_committed:
                     return

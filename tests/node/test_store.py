@@ -142,6 +142,15 @@ def test_heights_are_written_in_order_and_once(store: Store) -> None:
         store.commit_inline(decided)
 
 
+async def test_a_height_is_committed_though_every_common_thread_waits_for_a_name_server(store: Store) -> None:
+    common = trio.to_thread.current_default_thread_limiter()
+    while common.available_tokens:
+        common.acquire_on_behalf_of_nowait(object())
+    with trio.fail_after(30):
+        await store.commit(decide(store, {"coin": {b"k": b"v"}}))
+    assert store.height == 1
+
+
 async def test_reads_during_a_commit_see_the_former_height_whole(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The commit stops at its first yield, and in its thread before the disk has it: nobody sees half of it."""
     monkeypatch.setattr(state_plan, "SLICE_PUTS", 1)
