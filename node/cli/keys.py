@@ -184,3 +184,6 @@ def _numbered(words: str) -> list[str]:
         "  ".join(f"{place + 1:>2}. {split[place]:<10}" for place in range(start, start + 6))
         for start in range(0, 24, 6)
     ]
+
+
+COMMANDS = (keys,)

@@ -94,3 +94,6 @@ def _told(link: str | None, height: int | None, hash_: str | None) -> tuple[Invi
     if len(block_id) != 32:
         raise Mistake("--hash must be a block id: 64 hex digits")
     return None, TrustRoot(height, block_id)
+
+
+COMMANDS = (light,)

@@ -27,3 +27,6 @@ def why(hash_: str, place: Place, screen: Screen) -> None:
 
 def _facts(answer: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in answer.items() if name not in ("hash", "where", "text") and value != ""}
+
+
+COMMANDS = (mempool,)

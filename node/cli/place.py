@@ -18,8 +18,6 @@ import click
 
 from consensus.address import BadAddress, from_text
 from consensus.application import Application
-from node.admin import NotRunning
-from node.admin import call as admin_call
 from node.applications import GROUP, application_for
 from node.cli.screen import Mistake
 from node.client import Client
@@ -84,9 +82,11 @@ class Place:
         self, command: str, *, progress: Callable[[int, int], None] = lambda done, total: None, **arguments: Any
     ) -> Any:
         """What the node that runs in this home answers to *command*. Raises Mistake, NotRunning, AdminRefused."""
+        from node import admin  # loads the node
+
         try:
-            return admin_call(self.path, command, progress=progress, **arguments)
-        except NotRunning:
+            return admin.call(self.path, command, progress=progress, **arguments)
+        except admin.NotRunning:
             self.require_node()  # where none could run, to start one is no advice
             raise
 

@@ -80,3 +80,6 @@ def path_(path: str, arguments: str, height: int | None, prove: bool, place: Pla
     if not isinstance(given, dict):
         raise Mistake("--args must be a JSON object")
     ask(place, screen, path, given, height=height, prove=prove)
+
+
+COMMANDS = (query,)

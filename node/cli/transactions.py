@@ -169,3 +169,6 @@ def show(hash_: str, place: Place, screen: Screen) -> None:
     except RpcFailed as error:
         raise Failed(str(error), code=error.code) from None
     screen.show(answer, table(answer))
+
+
+COMMANDS = (tx,)

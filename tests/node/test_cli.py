@@ -8,6 +8,7 @@ import json
 import socket
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from consensus.signing import public_key
 from consensus.transaction import Transaction
 from node.applications import application_for
 from node.cli import node_commands
+from node.cli.command import OWN
 from node.cli.main import main
 from node.cli.place import Place
 from node.client import Client
@@ -187,6 +189,18 @@ def test_ctrl_c_is_one_line_wherever_it_comes(cli: Cli, monkeypatch: pytest.Monk
 def test_ctrl_c_while_the_command_loads_is_one_line() -> None:
     code = "import sys; sys.modules['click'] = None\ntry: import node.cli.main\nexcept ImportError: raise SystemExit(1)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0, "main loads nothing to interrupt"
+
+
+def test_a_command_loads_no_more_than_it_needs() -> None:
+    code = "import sys, node.cli.main\ntry: node.cli.main.main(['version'])\nexcept SystemExit: print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"trio", "node.store", "node.backup", "node.admin"} & set(done.stdout.split())
+
+
+def test_each_command_is_where_it_is_looked_for() -> None:
+    listed = {name: import_module(f"node.cli.{module}").COMMANDS for name, module in OWN.items()}
+    assert all(name in [command.name for command in commands] for name, commands in listed.items())
+    assert {command.name for commands in listed.values() for command in commands} == set(OWN)
 
 
 def test_a_group_with_more_than_ctrl_c_is_a_defect_and_shown(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
