@@ -157,7 +157,7 @@ def set_links(devnet: Devnet, settings: Mapping[str, Mapping[str, int | bool]]) 
     """Faults of links hold from now on. Raises NoDevnet without ``--faults``, ValueError for what makes no sense."""
     if devnet.links is None:
         raise NoDevnet(
-            "this devnet's links cannot be cut; to make one whose links can: allting devnet down, then up --fresh --faults"
+            "links of this devnet cannot be cut; for one whose links can: allting devnet down, then up --fresh --faults"
         )
     if devnet.links.process is None or not devnet.links.process.alive():
         raise NoDevnet("the links process does not run; start it with the nodes: allting devnet up")
