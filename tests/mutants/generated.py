@@ -6,6 +6,7 @@ A run that was broken off goes on where it was.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -47,7 +48,10 @@ def main() -> int:
     # Fast: the tests are imported once, and a change counts from then on.
     _mutmut("collect")
     # Slow: what only matters while the modules are imported, and so seemed to survive.
-    if survivors := _names(SURVIVED):
+    survivors = [
+        name for name, code in _outcomes().items() if code == SURVIVED and not _differ_in_words(*_change(name))
+    ]
+    if survivors:
         _mutmut("none", *survivors)
     return _report()
 
@@ -83,10 +87,7 @@ def _outcomes() -> dict[str, int | None]:
     return found
 
 
-def _names(outcome: int) -> list[str]:
-    return [name for name, code in _outcomes().items() if code == outcome]
-
-
+@functools.cache
 def _change(name: str) -> tuple[str, str]:
     """The lines that the mutant *name* takes away, and those that it brings, without their margins."""
     shown = subprocess.run([_command(), "show", name], cwd=FOLDER, capture_output=True, text=True, check=True).stdout
@@ -116,7 +117,7 @@ def _report() -> int:
     for name, code in outcomes.items():
         if code == KILLED or code in HUNG:
             continue
-        function = name.partition("__mutmut_")[0]
+        function = name.partition("__mutmut_")[0].replace("xǁ", "").replace("ǁ", ".").replace(".x_", ".")
         removed, added = _change(name)
         why = WORDS if _differ_in_words(removed, added) else SURVIVORS.get((function, added), f"NOT EXPLAINED ({code})")
         unexplained += why.startswith("NOT ")
