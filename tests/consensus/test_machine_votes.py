@@ -121,6 +121,15 @@ def test_proposal_with_a_pol_round_waits_for_the_polka_L28() -> None:
     assert script.play(prevote(D, 0, V)) == [my_prevote(1, V)]
 
 
+def test_second_proposal_of_a_liar_counts_where_the_first_waits_for_a_polka_L22() -> None:
+    """Others may have seen only that one."""
+    script = begun()
+    script.play(timeout(0, Step.PROPOSE), timeout(0, Step.PRECOMMIT))
+    assert script.machine.round == 1
+    assert script.play(proposal(1, V, 0)) == []
+    assert script.play(proposal(1, W)) == [my_prevote(1, W)]
+
+
 def test_invalid_block_with_a_polka_gets_a_prevote_for_nil_L29_L32() -> None:
     script = begun()
     script.play(prevote(A, 0, V), prevote(B, 0, V), prevote(C, 0, V), timeout(0, Step.PRECOMMIT))
