@@ -69,11 +69,9 @@ def _supply_current(world: World, node: Node, peer: Node) -> bool:
         if block_id not in peer.known.blocks and _gives(node, block_id):
             world.send(node, peer, Body(node.known.blocks[block_id]))
             lacked = True
-    tally, theirs = peer.machine.tally, peer.known.votes
-    for key, vote in node.known.votes.items():
-        if key in theirs and vote.round <= tally.round:
-            continue
-        if tally.wants(vote) and node.machine.tally.keeps(vote.validator, vote.round):
+    ours, theirs = node.machine.tally, peer.machine.tally
+    for vote in [vote for round_ in ours.rounds() for kind in VoteKind for vote in ours.all_votes(round_, kind)]:
+        if theirs.wants(vote):  # also what *peer* was given before and has forgotten for later rounds of its maker
             world.send(node, peer, vote)
             lacked = True
     return lacked

@@ -99,6 +99,20 @@ async def test_who_holds_a_liars_other_vote_gets_the_one_of_the_quorum(bench: Be
     assert (address(1), bytes(32)) in sent
 
 
+async def test_a_peer_that_has_forgotten_a_vote_that_it_sent_gets_it_back(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    """Later votes of the same maker displaced it while its round was to come."""
+    link = bench.meets(1)
+    link.peer.says(bench.votes(PRECOMMIT, 1, None, 2))
+    await trio.sleep(0.3)
+    link.peer.says(_nothing(1, 1))
+    await settled()
+    assert not link.peer.told(Votes)
+    await trio.sleep(peer_view.HOLDS_S + 1)
+    assert vote(PRECOMMIT, 1, 1, None, 2) in [vote for message in link.peer.told(Votes) for vote in message.votes]
+
+
 async def test_statuses_show_rounds_votes_and_complete_proposals(bench: Bench, autojump_clock: MockClock) -> None:
     link = bench.meets(1)
     executed = await bench.block(proposer=PROPOSER)

@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from consensus.inputs import Step
+from consensus.vote import Vote, VoteKind
 from devnet.sim import core
+from devnet.sim.core_gossip import supply
 from devnet.sim.core_liars import AMNESIA
+from devnet.sim.core_messages import Message, make_vote
+from devnet.sim.core_node import Node
 from devnet.sim.core_plan import HEIGHTS, TWINS, Plan
 from devnet.sim.core_world import World
 from devnet.sim.outcome import Broken
@@ -50,6 +54,30 @@ def test_lonely_validator_decides_alone() -> None:
     lonely = world(Plan(powers=(7,)))
     lonely.run()
     assert lonely.bottom >= HEIGHTS
+
+
+def test_vote_that_later_ones_of_its_maker_displaced_is_supplied_once_its_round_has_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = world(Plan(powers=FOUR))
+    node, peer, third, liar = told.nodes
+
+    def precommit(maker: Node, round_: int) -> Vote:
+        return make_vote(maker.address, VoteKind.PRECOMMIT, 1, round_, None)
+
+    for round_ in (1, 5, 6):
+        peer.receive(precommit(liar, round_))
+    peer.receive(precommit(node, 1))
+    peer.receive(precommit(third, 1))
+    node.receive(precommit(liar, 1))
+    node.receive(precommit(third, 1))
+    assert node.machine.round == peer.machine.round == 1
+    assert peer.machine.tally.vote(1, VoteKind.PRECOMMIT, liar.address) is None
+
+    sent: list[Message] = []
+    monkeypatch.setattr(told, "send", lambda sender, peer, message: sent.append(message))
+    supply(told, node, peer)
+    assert precommit(liar, 1) in sent
 
 
 def twins_on_both_sides(liars: int, seed: int) -> World:
