@@ -57,6 +57,21 @@ def chain() -> Chain:
     return built
 
 
+def test_the_state_before_block_one_is_that_of_the_genesis() -> None:
+    updates = [update(0, 10), update(1, 5)]
+    state = ChainState.genesis(
+        chain_id=CHAIN_ID,
+        genesis_hash=GENESIS_HASH,
+        time_ms=GENESIS_TIME_MS,
+        validators=updates,
+        params=TINY,
+        app_hash=ID,
+    )
+    assert (state.height, state.time_ms, state.block_id, state.app_hash) == (0, GENESIS_TIME_MS, GENESIS_HASH, ID)
+    assert (state.last_validators, state.validators) == (ValidatorSet(()), ValidatorSet.of(updates))
+    assert (state.set_since, state.former_sets, state.params) == (1, (), TINY)
+
+
 def code_of(block: Block, parent: ChainState, bodies_bytes: int = 0) -> str:
     """The code that *block* is refused with. Its evidence finds an empty past."""
     with pytest.raises(InvalidBlock) as refusal:

@@ -69,6 +69,13 @@ def test_bounds_hold_to_the_unit(name: str, allowed: int, refused: int) -> None:
         CITY.replaced(**{name: refused})
 
 
+def test_a_transaction_may_have_a_mebibyte_and_a_block_twenty_thousand() -> None:
+    largest = CITY.replaced(block_bytes_max=2**24, transaction_bytes_max=2**20, block_transactions_max=20_000)
+    for name in ("transaction_bytes_max", "block_transactions_max"):
+        with pytest.raises(BadParams, match=name):
+            largest.replaced(**{name: getattr(largest, name) + 1})
+
+
 def test_a_full_block_is_executed_in_a_quarter_of_the_propose_timeout() -> None:
     """Whichever of the two is changed: else blocks full of paid work would hold the chain up for many rounds each."""
     CITY.replaced(propose_timeout_ms=1_600)

@@ -58,6 +58,14 @@ def test_malformed_keys_and_signatures_do_not_hold(public: int, signature: int) 
     assert not verify(bytes(public), b"message", bytes(signature))
 
 
+def test_no_byte_moves_between_signature_and_message() -> None:
+    """Both stand beside each other where they are verified."""
+    whole = sign(bytes(32), b"message")
+    assert verify(public_key(bytes(32)), b"message", whole)
+    assert not verify(public_key(bytes(32)), b"essage", whole + b"m")
+    assert not verify(public_key(bytes(32)), whole[63:] + b"message", whole[:63])
+
+
 def test_a_second_form_of_a_signature_is_refused() -> None:
     """S plus the group's order would verify by the equation alone: signatures could be changed without the key."""
     public, signature = public_key(SEED), sign(SEED, b"message")

@@ -219,6 +219,18 @@ def test_forgetting_one_validator_leaves_the_others_in_that_round() -> None:
     assert tally.value(1, PREVOTE) == V
 
 
+@pytest.mark.parametrize(("others", "value"), [((B, C), None), ((B, C, D), V)])
+def test_what_is_forgotten_makes_no_quorum_and_what_is_left_may(others: tuple[bytes, ...], value: bytes | None) -> None:
+    tally = tally_in_round(0)
+    for who in (A, *others):
+        tally.add(vote(PREVOTE, who, 1, V))
+    assert tally.value(1, PREVOTE) == V
+    for round_ in (5, 6):
+        tally.hear(A, round_)
+    assert tally.value(1, PREVOTE) == value
+    assert tally.has_quorum(1, PREVOTE, V) == tally.has_quorum_of_any(1, PREVOTE) == (value is not None)
+
+
 def test_current_and_past_rounds_are_kept_whatever_comes_ahead() -> None:
     tally = tally_in_round(2)
     for round_ in (0, 1, 2, 50, 60, 70):
