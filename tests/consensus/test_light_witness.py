@@ -134,7 +134,8 @@ def test_a_third_of_liars_is_seen_by_an_honest_witness(chain: Chain) -> None:
     primary = view_of(chain, {12: forged})
     way = way_through(primary, genesis_of(chain), 12, now(chain))
     assert way[-1].trusted.height == 12
-    verdict, _ = examined(way, primary, view_of(chain), now(chain))
+    verdict, asked = examined(way, primary, view_of(chain), now(chain))
+    assert asked.count(Ask(Side.WITNESS, 12)) == 1
     assert isinstance(verdict, Diverged)
     assert verdict.common_height == 0
     assert (verdict.primary, verdict.witness) == (forged.light_block.header, chain.blocks[11].header)

@@ -231,6 +231,29 @@ def test_what_is_forgotten_makes_no_quorum_and_what_is_left_may(others: tuple[by
     assert tally.has_quorum(1, PREVOTE, V) == tally.has_quorum_of_any(1, PREVOTE) == (value is not None)
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_third_vote_of_a_liar_does_not_count_for_what_exactly_a_third_or_nobody_backs(count: int) -> None:
+    members = weighted(*[1] * count)
+    liar, other = members.addresses[:2]
+    tally = Tally(members)
+    tally.enter(0)
+    for value in (V, W):
+        tally.add(vote(PREVOTE, liar, 0, value))
+    if count == 3:
+        tally.add(vote(PREVOTE, other, 0, X))
+    assert not tally.wants(vote(PREVOTE, liar, 0, X))
+
+
+def test_future_rounds_of_a_validator_leave_wanted_what_it_says_now_and_between() -> None:
+    tally = tally_in_round(0)
+    for round_ in (5, 8):
+        tally.add(vote(PREVOTE, A, round_, V))
+    assert tally.wants(vote(PREVOTE, A, 0, V))
+    assert not tally.wants(vote(PREVOTE, A, 4, V))
+    assert tally.wants(vote(PRECOMMIT, A, 5, V))
+    assert tally.wants(vote(PREVOTE, A, 6, V))
+
+
 def test_current_and_past_rounds_are_kept_whatever_comes_ahead() -> None:
     tally = tally_in_round(2)
     for round_ in (0, 1, 2, 50, 60, 70):

@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.mutants.defect import ROOT
-from tests.mutants.survivors import SURVIVORS
+from tests.mutants.survivors import SURVIVORS, WORDS
 
 FOLDER = ROOT / ".mutation"
 """A copy of the project, and what mutmut knows so far."""
@@ -38,8 +38,7 @@ SURVIVED = 0
 KILLED = 1
 HUNG = (24, -24, 152)
 """How mutmut ends what uses more processor time than any test of it should."""
-WORDS = "Only the words of a refusal differ: its code is what callers rely on, and what tests look at."
-REFUSALS = ("_require(", "raise ", "assert ", "BadMessage(", "InvalidBlock(")
+REFUSALS = ("_require(", "raise ", "assert ", "BadMessage(", "InvalidBlock(", "(self.")
 
 
 def main() -> int:
@@ -100,8 +99,9 @@ def _differ_in_words(removed: str, added: str) -> bool:
     """Whether the two are one refusal with another sentence (codes have no spaces)."""
     before = _same(removed, added)
     after = _same(removed[before:][::-1], added[before:][::-1])
-    changed = removed[before : len(removed) - after]
-    return " " in changed and any(word in removed[:before] for word in REFUSALS)
+    opens = removed.rfind('"', 0, before + 1)
+    closes = removed.find('"', max(opens + 1, len(removed) - after))
+    return " " in removed[opens:closes] and any(word in removed[:before] for word in REFUSALS)
 
 
 def _same(one: str, other: str) -> int:

@@ -1,3 +1,196 @@
 """Changes to ``consensus/`` that no test notices, and why that is right: function and new line → reason."""
 
-SURVIVORS: dict[tuple[str, str], str] = {}
+from __future__ import annotations
+
+WORDS = "Only the words of a refusal differ: its code is what callers rely on, and what tests look at."
+LENGTHS = "A second look: that both have one length was checked, or follows from where they come from."
+BIG_ENDIAN = "The default order of bytes is the same."
+FALSE = "Both are false."
+LATER_RULES = (
+    "What the rule enables stands below it in the list, so that it fires in the same pass, or waits for an input."
+)
+BEFORE_A_ROUND = "No round has begun: `_start_round` sets it before anything reads it."
+MESSAGEPACK = "MessagePack refuses it a moment later, with the same code and without making room."
+STRINGS = "That byte is a string's, and was taken by the branch above."
+LINE_OF_A_LIST = "The words of a refusal, on a line of their own."
+
+SURVIVORS: dict[tuple[str, str], str] = {
+    ("consensus.address.module_address", 'return address_of("module", name.encode("ASCII"))'): (
+        "One codec by two names."
+    ),
+    (
+        "consensus.chain._hours_to_forget",
+        "return iter(range(_first_hour(parent), min(kept_since, parent.time_ms // HOUR_MS + 2)))",
+    ): ("Deletes one more hour, which has no entry."),
+    ("consensus.chain._first_hour", "return max(1, (state.time_ms - state.params.evidence_age_ms) // HOUR_MS)"): (
+        "No chain begins in the first hour of 1970."
+    ),
+    ("consensus.chain.verify_commit", "None,"): LINE_OF_A_LIST,
+    ("consensus.chain.verify_commit", "for validator, entry in zip(members, commit.entries, strict=None)"): LENGTHS,
+    ("consensus.chain.verify_commit", "for validator, entry in zip(members, commit.entries, )"): LENGTHS,
+    ("consensus.chain.verify_commit", "for validator, entry in zip(members, commit.entries, strict=False)"): LENGTHS,
+    ("consensus.codec.decode_own", "value: Wire = msgpack.unpackb(data, raw=None, use_list=False)"): FALSE,
+    ("consensus.codec.decode_own", "value: Wire = msgpack.unpackb(data, raw=False, use_list=None)"): FALSE,
+    ("consensus.codec.decode_own", "value: Wire = msgpack.unpackb(data, use_list=False)"): (
+        "The library's default is the same."
+    ),
+    ("consensus.codec._refuse_bomb", "if first <= 0x80 or first >= 0xE0:"): MESSAGEPACK,
+    ("consensus.codec._refuse_bomb", "if first < 129 or first >= 0xE0:"): MESSAGEPACK,
+    ("consensus.codec._refuse_bomb", "if 0xA0 <= first <= 0xC0:"): (
+        "Nil is taken for a string of no bytes: both have none that follow."
+    ),
+    ("consensus.codec._refuse_bomb", "if 0xA0 <= first < 193:"): (
+        "Nil is taken for a string of no bytes: both have none that follow."
+    ),
+    ("consensus.codec._refuse_bomb", "at += width + int.from_bytes(data[at : at + width], )"): BIG_ENDIAN,
+    ("consensus.codec._refuse_bomb", "elif 0x90 <= first <= 0xA0 or first in _ARRAY_LENGTH_BYTES:"): STRINGS,
+    ("consensus.codec._refuse_bomb", "elif 0x90 <= first < 161 or first in _ARRAY_LENGTH_BYTES:"): STRINGS,
+    (
+        "consensus.codec._refuse_bomb",
+        "missing.append(int.from_bytes(data[at : at + width], ) if width else first & 0x0F)",
+    ): (BIG_ENDIAN),
+    ("consensus.codec._refuse_bomb", "if missing[+1] > size - at:"): MESSAGEPACK,
+    ("consensus.codec._refuse_bomb", "if missing[-2] > size - at:"): MESSAGEPACK,
+    ("consensus.codec._refuse_bomb", "if missing[-1] > size + at:"): MESSAGEPACK,
+    ("consensus.codec._refuse_bomb", "if len(missing) > DEPTH_MAX + 2:"): (
+        "`_check` refuses the one level more, with the same code."
+    ),
+    (
+        "consensus.evidence.Past.validators_at",
+        'rows = self._state.scan(LEAF, leaf_key("members", ), leaf_key("members", height + 1), reverse=True)',
+    ): ("No key lies between the table's name and its first height."),
+    (
+        "consensus.evidence.Past.validators_at",
+        'rows = self._state.scan(LEAF, leaf_key("members", 1), leaf_key("members", height + 1), reverse=True)',
+    ): ("The first set is that of height 1."),
+    ("consensus.evidence.Past.convicted_at", "return -2"): "Below every height, as -1 is.",
+    ("consensus.evidence.Past.convicted_at", "height = decode(row, bytes_max=17)"): (
+        "A height has nine bytes at most."
+    ),
+    ("consensus.evidence.Past.require_counts", "text = None"): WORDS,
+    ("consensus.evidence.Past.require_counts", "raise Uncounted(PUNISHED, None)"): WORDS,
+    (
+        "consensus.jellyfish.common_bits",
+        'return DEPTH_MAX - (int.from_bytes(first, ) ^ int.from_bytes(second, "big")).bit_length()',
+    ): (BIG_ENDIAN),
+    (
+        "consensus.jellyfish.common_bits",
+        'return DEPTH_MAX - (int.from_bytes(first, "big") ^ int.from_bytes(second, )).bit_length()',
+    ): (BIG_ENDIAN),
+    ("consensus.jellyfish._end_of_path", "if len(key_hash) != len(EMPTY) and len(value_hash) != len(EMPTY):"): (
+        "With one wrong length a leaf is hashed from another number of bytes than any of a tree: no root has it."
+    ),
+    ("consensus.light._check_clock", "None,"): LINE_OF_A_LIST,
+    (
+        "consensus.light._check_trust_level",
+        "for address, entry in zip(validators.addresses, commit.entries, strict=None):",
+    ): (LENGTHS),
+    ("consensus.light._check_trust_level", "for address, entry in zip(validators.addresses, commit.entries, ):"): (
+        LENGTHS
+    ),
+    (
+        "consensus.light._check_trust_level",
+        "for address, entry in zip(validators.addresses, commit.entries, strict=False):",
+    ): (LENGTHS),
+    (
+        "consensus.light_attack.LightClientAttack._signers",
+        "for address, entry in zip(self.validators.addresses, self.commit.entries, strict=None):",
+    ): (LENGTHS),
+    (
+        "consensus.light_attack.LightClientAttack._signers",
+        "for address, entry in zip(self.validators.addresses, self.commit.entries, ):",
+    ): (LENGTHS),
+    (
+        "consensus.light_attack.LightClientAttack._signers",
+        "for address, entry in zip(self.validators.addresses, self.commit.entries, strict=False):",
+    ): (LENGTHS),
+    ("consensus.light_attack._votes", "for address, entry in zip(members.addresses, commit.entries, strict=None):"): (
+        LENGTHS
+    ),
+    ("consensus.light_attack._votes", "for address, entry in zip(members.addresses, commit.entries, ):"): LENGTHS,
+    ("consensus.light_attack._votes", "for address, entry in zip(members.addresses, commit.entries, strict=False):"): (
+        LENGTHS
+    ),
+    ("consensus.light_witness.examine", "return Lies(None)"): WORDS,
+    ("consensus.light_witness._first_conflict", "if height >= top_height:"): (
+        "At the height of its latest block the witness contradicts us, or it would not be examined."
+    ),
+    (
+        "consensus.light_witness._first_conflict",
+        'raise BadLightBlock(None, f"height {height} was asked for, height {shown.height} was shown")',
+    ): ("It becomes a verdict, of which only the sentence is kept."),
+    (
+        "consensus.light_witness._first_conflict",
+        'raise BadLightBlock("XXlight.heightXX", f"height {height} was asked for, height {shown.height} was shown")',
+    ): ("It becomes a verdict, of which only the sentence is kept."),
+    (
+        "consensus.light_witness._first_conflict",
+        'raise BadLightBlock("LIGHT.HEIGHT", f"height {height} was asked for, height {shown.height} was shown")',
+    ): ("It becomes a verdict, of which only the sentence is kept."),
+    ("consensus.machine.Machine.__init__", "self._building = None"): BEFORE_A_ROUND,
+    ("consensus.machine.Machine.__init__", "self._building = True"): BEFORE_A_ROUND,
+    (
+        "consensus.machine.Machine.__init__",
+        "self._polka_seen = self._prevote_timer_started = self._precommit_timer_started = None",
+    ): (BEFORE_A_ROUND),
+    (
+        "consensus.machine.Machine.__init__",
+        "self._polka_seen = self._prevote_timer_started = self._precommit_timer_started = True",
+    ): (BEFORE_A_ROUND),
+    (
+        "consensus.machine.Machine._forget_proposals_ahead",
+        "for round_ in [ahead for ahead in self._proposals if ahead >= self.round]:",
+    ): ("Of the current round everything is kept (`Tally.keeps`)."),
+    ("consensus.machine.Machine._fetches", "return False"): LATER_RULES,
+    ("consensus.machine.Machine._skips_rounds", "return False"): LATER_RULES,
+    ("consensus.machine.Machine._begins", "return False"): LATER_RULES,
+    ("consensus.machine.Machine._prevotes_fresh", "return False"): LATER_RULES,
+    ("consensus.machine.Machine._prevotes_again", "return False"): LATER_RULES,
+    ("consensus.machine.Machine._sees_polka", "return False"): LATER_RULES,
+    ("consensus.machine.Machine._sees_polka_for_nil", "return False"): LATER_RULES,
+    ("consensus.machine.Machine._sees_prevotes_of_any", "return False"): LATER_RULES,
+    ("consensus.machine.Machine._sees_precommits_of_any", "return False"): LATER_RULES,
+    ("consensus.machine.Machine._sees_polka", "if block_id is None or not self._validity.get(block_id, None):"): (
+        FALSE
+    ),
+    ("consensus.machine.Machine._sees_polka", "if block_id is None or not self._validity.get(block_id, ):"): FALSE,
+    (
+        "consensus.machine.Machine._start_round",
+        "self._building = self._polka_seen = self._prevote_timer_started = self._precommit_timer_started = None",
+    ): (FALSE),
+    ("consensus.machine.Machine._propose_built", "self._building = None"): FALSE,
+    ("consensus.params.Params.check", "if not 1 <= getattr(self, field.name) < 2**53 - 1:"): (
+        "Every parameter has a smaller bound of its own."
+    ),
+    ("consensus.params.Params.check", "if not 1 <= getattr(self, field.name) <= 2**53 - 2:"): (
+        "Every parameter has a smaller bound of its own."
+    ),
+    ("consensus.params.Params.check", "self.transaction_weight_max <= self.block_weight_max / 2,"): (
+        "The same, of integers."
+    ),
+    (
+        "consensus.restored.chain_state_from",
+        "set_since = max((since for since, _ in members_in(entries)), default=None)",
+    ): ("A proved leaf has a set."),
+    ("consensus.restored.chain_state_from", "set_since = max((since for since, _ in members_in(entries)), )"): (
+        "A proved leaf has a set."
+    ),
+    (
+        "consensus.restored.chain_state_from",
+        "set_since = max((since for since, _ in members_in(entries)), default=2)",
+    ): ("A proved leaf has a set."),
+    ("consensus.restored.members_in", "yield since, from_bytes(ValidatorSet, value, )"): (
+        "What a proof brought has its bound already."
+    ),
+    ("consensus.restored._table", "yield int.from_bytes(key[len(prefix) :], ), entries[key]"): BIG_ENDIAN,
+    ("consensus.restored._entry", "return from_bytes(kind, value, )"): "What a proof brought has its bound already.",
+    ("consensus.tally.Tally.__init__", "self.round = -2"): "Below every round, as -1 is.",
+    ("consensus.tally.Tally.__init__", "self._power = dict(zip(validators.addresses, powers, strict=None))"): LENGTHS,
+    ("consensus.tally.Tally.__init__", "self._power = dict(zip(validators.addresses, powers, ))"): LENGTHS,
+    ("consensus.tally.Tally.__init__", "self._power = dict(zip(validators.addresses, powers, strict=False))"): (
+        LENGTHS
+    ),
+    ("consensus.tally.Tally.keeps", "return round_ < self.round or validator in self._heard.get(round_, ())"): (
+        "It is asked of rounds above the current one only."
+    ),
+}
