@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.mutants.defect import ROOT
@@ -23,6 +23,9 @@ FOLDER = ROOT / ".mutation"
 PACKAGES = ("consensus", "city", "p2p", "node", "devnet", "tests", "docs")
 FILES = ("pyproject.toml", "README.md", "ARCHITECTURE.md", "Makefile")
 KILLED_PERCENT_MIN = 90
+CORES = len(os.sched_getaffinity(0))
+ENVIRONMENT = {**os.environ, "CI": "true", "ALLTING_UNSHRUNK": "1"}
+"""The same examples each time, and no smaller ones."""
 SETTINGS = """
 [tool.mutmut]
 source_paths = ["consensus"]
@@ -32,9 +35,9 @@ also_copy = ["city", "node", "p2p", "devnet", "docs", "README.md", "ARCHITECTURE
 timeout_constant = 4.0
 timeout_multiplier = 10.0
 process_isolation = "forkserver"
-forkserver_warmup = "{warmup}"
 """
-SURVIVED = 0
+UNNOTICED = (0, 5, 33)
+"""The tests that reach it pass, or no test reaches it."""
 KILLED = 1
 HUNG = (24, -24, 152)
 """How mutmut ends what uses more processor time than any test of it should."""
@@ -44,15 +47,10 @@ REFUSALS = ("_require(", "raise ", "assert ", "BadMessage(", "InvalidBlock(", "(
 def main() -> int:
     """Runs them all; 0 if enough are killed and each survivor is explained."""
     _copy_project()
-    # Fast: the tests are imported once, and a change counts from then on.
-    _mutmut("collect")
-    # Slow: what only matters while the modules are imported, and so seemed to survive.
-    survivors = [
-        name for name, code in _outcomes().items() if code == SURVIVED and not _differ_in_words(*_change(name))
-    ]
-    if survivors:
-        _mutmut("none", *survivors)
-    return _report()
+    # Fast: the tests are imported once, and of each change those run that reached its place from then on.
+    _mutmut()
+    # Slow: what matters while modules are imported, and so seemed to survive, is looked at by all tests in turn.
+    return _report(_noticed_alone([name for name, code in _outcomes().items() if code in UNNOTICED and not _why(name)]))
 
 
 def _copy_project() -> None:
@@ -64,14 +62,28 @@ def _copy_project() -> None:
         shutil.copy(ROOT / name, FOLDER / name)
 
 
-def _mutmut(warmup: str, *names: str) -> None:
-    (FOLDER / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text() + SETTINGS.format(warmup=warmup))
-    _run("run", "--max-children", str(len(os.sched_getaffinity(0))), *names)
+def _mutmut() -> None:
+    (FOLDER / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text() + SETTINGS)
+    subprocess.run([_command(), "run", "--max-children", str(CORES)], cwd=FOLDER, env=ENVIRONMENT, check=True)
 
 
-def _run(*arguments: str) -> None:
-    environment = {**os.environ, "CI": "true", "ALLTING_UNSHRUNK": "1"}  # the same examples each time
-    subprocess.run([_command(), *arguments], cwd=FOLDER, env=environment, check=True)
+def _noticed_alone(names: list[str]) -> set[str]:
+    """Those of *names* that a test notices in a process of its own; kept in a file, a run can go on."""
+    path = FOLDER / "alone.json"
+    known: dict[str, bool] = json.loads(path.read_text()) if path.exists() else {}
+    with ThreadPoolExecutor(CORES) as pool:
+        left = [name for name in names if name not in known]
+        for name, noticed in zip(left, pool.map(_is_noticed, left), strict=True):
+            known[name] = noticed
+            path.write_text(json.dumps(known))
+    return {name for name in names if known[name]}
+
+
+def _is_noticed(name: str) -> bool:
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "tests/consensus"]
+    environment = {**ENVIRONMENT, "MUTANT_UNDER_TEST": name}
+    done = subprocess.run(command, cwd=FOLDER / "mutants", env=environment, capture_output=True, check=False)
+    return done.returncode != 0
 
 
 def _command() -> str:
@@ -109,19 +121,26 @@ def _same(one: str, other: str) -> int:
     return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-def _report() -> int:
+def _why(name: str) -> str | None:
+    """Why no test has to notice the mutant *name*; None if nobody has said so."""
+    removed, added = _change(name)
+    return WORDS if _differ_in_words(removed, added) else SURVIVORS.get((_function(name), added))
+
+
+def _function(name: str) -> str:
+    return name.partition("__mutmut_")[0].replace("xǁ", "").replace("ǁ", ".").replace(".x_", ".")
+
+
+def _report(noticed_alone: set[str]) -> int:
     outcomes = _outcomes()
-    counts = Counter(outcomes.values())
-    killed = counts[KILLED] + sum(counts[code] for code in HUNG)
+    left = {name: code for name, code in outcomes.items() if code not in (KILLED, *HUNG) and name not in noticed_alone}
     unexplained = 0
-    for name, code in outcomes.items():
-        if code == KILLED or code in HUNG:
-            continue
-        function = name.partition("__mutmut_")[0].replace("xǁ", "").replace("ǁ", ".").replace(".x_", ".")
+    for name, code in left.items():
+        why = _why(name) if code in UNNOTICED else None
+        unexplained += why is None
         removed, added = _change(name)
-        why = WORDS if _differ_in_words(removed, added) else SURVIVORS.get((function, added), f"NOT EXPLAINED ({code})")
-        unexplained += why.startswith("NOT ")
-        _say(f"{function}\n  - {removed}\n  + {added}\n  {why}")
+        _say(f"{_function(name)}\n  - {removed}\n  + {added}\n  {why or f'NOT EXPLAINED ({code})'}")
+    killed = len(outcomes) - len(left)
     percent = 100 * killed / max(1, len(outcomes))
     _say(f"{killed} of {len(outcomes)} killed, {percent:.1f} %; {unexplained} without an explanation")
     return 1 if unexplained or percent < KILLED_PERCENT_MIN else 0
