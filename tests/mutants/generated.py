@@ -23,6 +23,8 @@ FOLDER = ROOT / ".mutation"
 PACKAGES = ("consensus", "city", "p2p", "node", "devnet", "tests", "docs")
 FILES = ("pyproject.toml", "README.md", "ARCHITECTURE.md", "Makefile")
 KILLED_PERCENT_MIN = 90
+ALONE_SECONDS_MAX = 120
+"""A change with which all tests take longer made something hang, and was noticed."""
 CORES = len(os.sched_getaffinity(0))
 ENVIRONMENT = {**os.environ, "CI": "true", "ALLTING_UNSHRUNK": "1"}
 """The same examples each time, and no smaller ones."""
@@ -82,7 +84,13 @@ def _noticed_alone(names: list[str]) -> set[str]:
 def _is_noticed(name: str) -> bool:
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "tests/consensus"]
     environment = {**ENVIRONMENT, "MUTANT_UNDER_TEST": name}
-    done = subprocess.run(command, cwd=FOLDER / "mutants", env=environment, capture_output=True, check=False)
+    folder = FOLDER / "mutants"
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, timeout=ALONE_SECONDS_MAX, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return True
     return done.returncode != 0
 
 
