@@ -193,7 +193,7 @@ def _start_all(directory: Path, plan: homes.Plan) -> Devnet:
 
 async def _up(net: Devnet) -> None:
     with trio.fail_after(RECOVERY_SECONDS_MAX):
-        while min((await heights_of([node.rpc for node in net.nodes])).values(), default=0) < 3:  # noqa: ASYNC110
+        while min((await heights_of([node.rpc for node in net.nodes])).values(), default=0) < 3:  # noqa: ASYNC110 (no event)
             await trio.sleep(POLL_SECONDS)  # other processes: they can only be asked; bounded by the deadline
 
 

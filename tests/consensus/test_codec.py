@@ -28,6 +28,17 @@ def code_of(data: bytes, bytes_max: int = 2**20) -> str:
     return error.value.code
 
 
+def code_without_room(data: bytes) -> str:
+    """The code that *data* is refused with, before memory is taken for what it announces."""
+    tracemalloc.start()
+    try:
+        code = code_of(data)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+        return code
+    finally:
+        tracemalloc.stop()
+
+
 @given(wires)
 def test_what_is_encoded_comes_back(value: Wire) -> None:
     """Values and their types: True is not 1, bytes are not text."""
@@ -139,12 +150,7 @@ def test_a_small_message_takes_no_large_memory(count: int, width: int) -> None:
     """A thousand long arrays inside each other are refused before room is made for them."""
     bomb = headers(*[count] * 1_000, width=width)
     bomb += b"\xc0" * count
-    tracemalloc.start()
-    try:
-        assert code_of(bomb) == "bad_message.too_deep"
-        assert tracemalloc.get_traced_memory()[1] < 100_000
-    finally:
-        tracemalloc.stop()
+    assert code_without_room(bomb) == "bad_message.too_deep"
 
 
 MANY = b"\xc4\x40" + b"\xdd" * 64
@@ -165,24 +171,14 @@ def test_a_closer_look_refuses_nothing_that_is_sound(values: list[Wire], place: 
 def test_what_stands_before_a_bomb_does_not_hide_it(before: bytes) -> None:
     """The closer look goes on after every kind of item, at the end of an array, too."""
     bomb = b"\x92" + before + headers(*[5_000] * 1_000) + b"\xc0" * 5_000
-    tracemalloc.start()
-    try:
-        assert code_of(bomb) == "bad_message.too_deep"
-        assert tracemalloc.get_traced_memory()[1] < 100_000
-    finally:
-        tracemalloc.stop()
+    assert code_without_room(bomb) == "bad_message.too_deep"
 
 
 @pytest.mark.parametrize("around", [b"", b"\x91", b"\x92\x01", b"\x92\x90"])
 def test_no_room_is_made_for_an_array_longer_than_the_message(around: bytes) -> None:
     """Though it stands no deeper than it may."""
     message = b"\x92" + MANY + around + headers(2**26)
-    tracemalloc.start()
-    try:
-        assert code_of(message) == "bad_message.malformed"
-        assert tracemalloc.get_traced_memory()[1] < 100_000
-    finally:
-        tracemalloc.stop()
+    assert code_without_room(message) == "bad_message.malformed"
 
 
 @pytest.mark.parametrize(
