@@ -9,10 +9,11 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 from consensus.block import Commit, Header, LightBlock
-from consensus.chain import InvalidBlock, verify_commit, without_priorities
+from consensus.chain import without_priorities
 from consensus.params import Params
 from consensus.signing import verify
 from consensus.validators import Update, ValidatorSet
+from consensus.validity import InvalidBlock, verify_commit
 from consensus.vote import VoteKind, vote_sign_bytes
 
 CLOCK_DRIFT_MS = 10_000

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from consensus.application import Application
 from consensus.block import Commit
-from consensus.chain import commit_from_votes
 from consensus.signing import public_key, sign
 from consensus.transaction import Transaction
 from consensus.validators import ValidatorSet
+from consensus.validity import commit_from_votes
 from consensus.vote import Vote, VoteKind, vote_sign_bytes
 from node.execution import Executor
 from node.store import Store

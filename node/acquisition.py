@@ -10,9 +10,9 @@ import structlog
 import trio
 
 from consensus.block import Block, Commit
-from consensus.chain import InvalidBlock, check_block, check_size
 from consensus.evidence import to_wire
 from consensus.transaction import Transaction
+from consensus.validity import InvalidBlock, check_block, check_size
 from node.evidence_pool import EvidencePool
 from node.execution import Executor, Undecidable
 from node.height import Candidate, HeightInProgress

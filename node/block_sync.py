@@ -15,10 +15,10 @@ import structlog
 import trio
 
 from consensus.application import Inadmissible
-from consensus.chain import InvalidBlock, check_block, contents_belong, verify_commit
 from consensus.codec import BadMessage
 from consensus.params import Params
 from consensus.signing import sha256
+from consensus.validity import InvalidBlock, check_block, contents_belong, verify_commit
 from node.consensus_driver import ConsensusDriver, Synced
 from node.consensus_gossip import ConsensusGossip
 from node.height import Candidate

@@ -14,7 +14,6 @@ import structlog
 import trio
 
 from consensus.block import Block, Commit
-from consensus.chain import InvalidBlock, commit_from_votes
 from consensus.effects import (
     BuildValue,
     Decide,
@@ -41,6 +40,7 @@ from consensus.inputs import (
     ValueBuilt,
     VoteReceived,
 )
+from consensus.validity import InvalidBlock, commit_from_votes
 from consensus.vote import Proposal, Vote, VoteKind
 from node.acquisition import Acquisition, Supplier
 from node.consensus_inbox import Inbox

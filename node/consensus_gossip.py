@@ -13,10 +13,10 @@ import trio
 
 from consensus.application import Inadmissible
 from consensus.block import Block
-from consensus.chain import InvalidBlock, contents_belong
 from consensus.codec import BadMessage
 from consensus.inputs import Step
 from consensus.signing import sha256
+from consensus.validity import InvalidBlock, contents_belong
 from consensus.vote import Proposal, Vote, VoteKind
 from node.consensus_driver import ConsensusDriver
 from node.consensus_messages import (

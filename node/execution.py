@@ -10,11 +10,12 @@ import trio
 
 from consensus.application import Application, BlockInfo, Changes, Execution, Inadmissible, Result, State
 from consensus.block import Block, Commit
-from consensus.chain import ChainState, InvalidBlock, build_block, chain_changes, judged_evidence, next_state
+from consensus.chain import ChainState, build_block, chain_changes, next_state
 from consensus.codec import Wire, encode
 from consensus.leaf import LEAF
 from consensus.params import COMMIT_ENTRY_BYTES, Params
 from consensus.transaction import Transaction
+from consensus.validity import InvalidBlock, judged_evidence
 from node.store import DecidedBlock, Store, TreePlan
 
 log = structlog.get_logger("execution")

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import trio
 
 from consensus.block import Block
-from consensus.chain import ChainState, InvalidBlock
+from consensus.chain import ChainState
 from consensus.inputs import ProposalReceived
 from consensus.machine import Machine
 from consensus.transaction import Transaction
+from consensus.validity import InvalidBlock
 from consensus.vote import Proposal, Vote, VoteKind
 from node.execution import Executed
 

@@ -13,7 +13,7 @@ import structlog
 import trio
 
 from consensus.block import Header, LightBlock
-from consensus.chain import ChainState, InvalidBlock, verify_commit
+from consensus.chain import ChainState
 from consensus.jellyfish import application_hash
 from consensus.light import (
     EXPIRED,
@@ -29,6 +29,7 @@ from consensus.light import (
 from consensus.params import SNAPSHOT_INTERVAL_BLOCKS_MAX
 from consensus.restored import chain_state_from, members_in
 from consensus.validators import Update
+from consensus.validity import InvalidBlock, verify_commit
 from node.snapshot_download import Counts, Download, GoneStale
 from node.snapshot_kept import KeptPieces
 from node.snapshot_messages import (

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from consensus.chain import InvalidBlock, contents_belong, params_hash, results_hash, verify_commit
+from consensus.chain import params_hash, results_hash
 from consensus.codec import BadMessage
 from consensus.jellyfish import application_hash
 from consensus.signing import sha256
+from consensus.validity import InvalidBlock, contents_belong, verify_commit
 from node.retention import BLOCKS, RESULTS
 from node.state import StateGone
 from node.store import Store, StoreFailed

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from city.app import Town
 from consensus.address import key_address
-from consensus.chain import InvalidBlock, verify_commit
 from consensus.evidence import Evidence, from_wire
+from consensus.validity import InvalidBlock, verify_commit
 from consensus.vote import Proposal, Vote
 from devnet.sim.node_town import CHAIN_ID, JAIL_MS
 from devnet.sim.node_trace import Trace

@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 from consensus import merkle
 from consensus.application import ProofTarget, Result
 from consensus.block import Block, Commit, Header, LightBlock
-from consensus.chain import InvalidBlock, contents_belong, params_hash, verify_commit
+from consensus.chain import params_hash
 from consensus.light import HEADERS_AT_ONCE, Offer
 from consensus.params import Params
 from consensus.shape import from_bytes
 from consensus.signing import sha256
 from consensus.validators import ValidatorSet
+from consensus.validity import InvalidBlock, contents_belong, verify_commit
 from node.proofs import NotProved, proved_values
 from node.rpc import shapes
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from consensus.chain import InvalidBlock, check_block
 from consensus.params import TINY
+from consensus.validity import InvalidBlock, check_block
 from tests.consensus.chain_builder import Chain
 
 

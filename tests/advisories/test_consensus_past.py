@@ -10,9 +10,10 @@ import pytest
 from trio.testing import MockClock
 
 from consensus import merkle
-from consensus.chain import InvalidBlock, chain_changes, check_block, verify_commit, without_priorities
+from consensus.chain import chain_changes, without_priorities
 from consensus.inputs import Step
 from consensus.params import CITY, BadParams
+from consensus.validity import InvalidBlock, check_block, verify_commit
 from consensus.vote import Vote, VoteKind
 from node.consensus_messages import Held, Status
 from tests.consensus.chain_builder import CHAIN_ID, Chain

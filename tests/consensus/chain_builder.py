@@ -6,18 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from consensus.application import BlockInfo, BlockOutcome, Result
 from consensus.block import Block, Commit, LightBlock, ModuleRoot
-from consensus.chain import (
-    ChainState,
-    build_block,
-    chain_changes,
-    commit_from_votes,
-    judged_evidence,
-    next_state,
-)
+from consensus.chain import ChainState, build_block, chain_changes, next_state
 from consensus.evidence import Evidence, to_wire
 from consensus.params import TINY, Params
 from consensus.signing import public_key, sha256, sign
 from consensus.validators import Update, ValidatorSet
+from consensus.validity import commit_from_votes, judged_evidence
 from consensus.vote import Vote, VoteKind, vote_sign_bytes
 
 CHAIN_ID = "ting-test-1"

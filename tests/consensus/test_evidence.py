@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus.application import Misbehaviour
-from consensus.chain import InvalidBlock, chain_changes, check_block, judged_evidence
+from consensus.chain import chain_changes
 from consensus.codec import BadMessage, encode
 from consensus.evidence import (
     EVIDENCE_BYTES_MAX,
@@ -24,6 +24,7 @@ from consensus.evidence import (
 )
 from consensus.params import HOUR_MS, ROUNDS_MAX, TINY, Params
 from consensus.signing import public_key, sha256
+from consensus.validity import InvalidBlock, check_block, judged_evidence
 from consensus.vote import Vote, VoteKind
 from tests.consensus.chain_builder import CHAIN_ID, GENESIS_TIME_MS, Chain, Leaf, seed, signed_vote, update
 

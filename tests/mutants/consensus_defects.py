@@ -11,11 +11,11 @@ MACHINE = (
 )
 TALLY = ("tests/consensus/test_tally.py",)
 VALIDATORS = ("tests/consensus/test_validators.py",)
-CHAIN = ("tests/consensus/test_chain.py",)
+VALIDITY = ("tests/consensus/test_validity.py",)
 EVIDENCE = ("tests/consensus/test_evidence.py",)
 LIGHT = ("tests/consensus/test_light.py",)
 
-_MACHINE_PY, _TALLY_PY, _CHAIN_PY = "consensus/machine.py", "consensus/tally.py", "consensus/chain.py"
+_MACHINE_PY, _TALLY_PY, _VALIDITY_PY = "consensus/machine.py", "consensus/tally.py", "consensus/validity.py"
 _VALIDATORS_PY, _LIGHT_PY = "consensus/validators.py", "consensus/light.py"
 
 RULES = (
@@ -213,38 +213,38 @@ COUNTING = (
 FACTS = (
     Defect(
         "votes for nil stand in a commit unverified",
-        _CHAIN_PY,
+        _VALIDITY_PY,
         "        if entry is not None:\n            holds = ",
         "        if entry is not None and entry.for_block:\n            holds = ",
-        CHAIN,
+        VALIDITY,
     ),
     Defect(
         "a commit needs no quorum",
-        _CHAIN_PY,
+        _VALIDITY_PY,
         'validators.has_two_thirds(power), "commit_power"',
         'True, "commit_power"',
-        CHAIN,
+        VALIDITY,
     ),
     Defect(
         "a block may come before the block delay is over",
-        _CHAIN_PY,
+        _VALIDITY_PY,
         'header.time_ms >= earliest_ms, "time"',
         'header.time_ms >= parent.time_ms, "time"',
-        CHAIN,
+        VALIDITY,
     ),
     Defect(
         "a transaction may stand twice in a block",
-        _CHAIN_PY,
+        _VALIDITY_PY,
         'len(set(ids)) == len(ids), "duplicate_transaction"',
         'True, "duplicate_transaction"',
-        CHAIN,
+        VALIDITY,
     ),
     Defect(
         "a block may have a byte too many",
-        _CHAIN_PY,
+        _VALIDITY_PY,
         "size <= params.block_bytes_max, ",
         "size <= params.block_bytes_max + 1, ",
-        CHAIN,
+        VALIDITY,
     ),
     Defect(
         "evidence of another round convicts",

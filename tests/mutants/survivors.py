@@ -25,10 +25,10 @@ SURVIVORS: dict[tuple[str, str], str] = {
     ("consensus.chain._first_hour", "return max(1, (state.time_ms - state.params.evidence_age_ms) // HOUR_MS)"): (
         "No chain begins in the first hour of 1970."
     ),
-    ("consensus.chain.verify_commit", "None,"): LINE_OF_A_LIST,
-    ("consensus.chain.verify_commit", "for validator, entry in zip(members, commit.entries, strict=None)"): LENGTHS,
-    ("consensus.chain.verify_commit", "for validator, entry in zip(members, commit.entries, )"): LENGTHS,
-    ("consensus.chain.verify_commit", "for validator, entry in zip(members, commit.entries, strict=False)"): LENGTHS,
+    ("consensus.validity.verify_commit", "None,"): LINE_OF_A_LIST,
+    ("consensus.validity.verify_commit", "for validator, entry in zip(members, commit.entries, strict=None)"): LENGTHS,
+    ("consensus.validity.verify_commit", "for validator, entry in zip(members, commit.entries, )"): LENGTHS,
+    ("consensus.validity.verify_commit", "for validator, entry in zip(members, commit.entries, strict=False)"): LENGTHS,
     ("consensus.codec.decode_own", "value: Wire = msgpack.unpackb(data, raw=None, use_list=False)"): FALSE,
     ("consensus.codec.decode_own", "value: Wire = msgpack.unpackb(data, raw=False, use_list=None)"): FALSE,
     ("consensus.codec.decode_own", "value: Wire = msgpack.unpackb(data, use_list=False)"): (

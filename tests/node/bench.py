@@ -18,12 +18,12 @@ import trio.lowlevel
 
 from consensus.address import key_address
 from consensus.block import Block, Commit
-from consensus.chain import commit_from_votes
 from consensus.codec import BadMessage
 from consensus.params import TINY
 from consensus.signing import public_key, sign
 from consensus.transaction import Message, Transaction
 from consensus.validators import Update, ValidatorSet
+from consensus.validity import commit_from_votes
 from consensus.vote import Proposal, Vote, VoteKind, proposal_sign_bytes, vote_sign_bytes
 from node import consensus_messages, sync_messages
 from node.block_sync import BlockSync

@@ -9,9 +9,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from consensus.chain import commit_from_votes
 from consensus.evidence import DuplicateVote
 from consensus.inputs import Step
+from consensus.validity import commit_from_votes
 from consensus.vote import VoteKind
 from node.consensus_driver import Synced
 from node.consensus_messages import BlockOnly, ProposalWithBlock, Votes

@@ -14,11 +14,12 @@ from trio.testing import MockClock
 
 from consensus.application import Result
 from consensus.block import Block, ModuleRoot
-from consensus.chain import InvalidBlock, check_block, transactions_root
+from consensus.chain import transactions_root
 from consensus.jellyfish import application_hash
 from consensus.params import TINY
 from consensus.shape import to_bytes
 from consensus.transaction import Transaction
+from consensus.validity import InvalidBlock, check_block
 from node.execution import SLICE_TRANSACTIONS, Executed, Undecidable
 from tests.node.bench import Bench, address, transaction
 
