@@ -187,7 +187,7 @@ def test_no_room_is_made_for_an_array_longer_than_the_message(around: bytes) -> 
         *(0, 127, 128, -1, -32, -33, 2**8, 2**16, 2**32, 2**64 - 1, -(2**63), None, True, False),
         *("", "a" * 31, "a" * 32, "a" * 256, "a" * 65_536, b"", bytes(255), bytes(256), bytes(65_536)),
     ],
-    ids=lambda item: repr(item)[:20],
+    ids=lambda item: f"{len(item)}_{type(item).__name__}" if isinstance(item, (str, bytes)) else str(item),
 )
 def test_a_closer_look_knows_every_kind_of_item(item: Wire) -> None:
     """At the borders of its encodings."""
