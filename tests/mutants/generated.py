@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -43,6 +44,7 @@ UNNOTICED = (0, 5, 33)
 KILLED = 1
 HUNG = (24, -24, 152)
 """How mutmut ends what uses more processor time than any test of it should."""
+LITERAL = re.compile(r'f?"[^"]*"')
 REFUSALS = ("_require(", "raise ", "assert ", "BadMessage(", "InvalidBlock(", "(self.")
 
 
@@ -119,17 +121,14 @@ def _change(name: str) -> tuple[str, str]:
 
 
 def _differ_in_words(removed: str, added: str) -> bool:
-    """Whether the two are one refusal with another sentence (codes have no spaces)."""
-    before = _same(removed, added)
-    after = _same(removed[before:][::-1], added[before:][::-1])
-    opens = removed.rfind('"', 0, before + 1)
-    closes = removed.find('"', max(opens + 1, len(removed) - after))
-    return " " in removed[opens:closes] and any(word in removed[:before] for word in REFUSALS)
+    """Whether the two are one refusal with another sentence, or none (codes have no spaces)."""
+    is_refusal = any(word in removed for word in REFUSALS)
+    return is_refusal and (_said(removed, "None") == added or _said(removed, "") == _said(added, ""))
 
 
-def _same(one: str, other: str) -> int:
-    """How many letters they begin with in common."""
-    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+def _said(line: str, instead: str) -> str:
+    """*line* with *instead* in place of its sentences."""
+    return LITERAL.sub(lambda found: instead if " " in found[0] else found[0], line)
 
 
 def _why(name: str) -> str | None:
