@@ -49,12 +49,12 @@ def _supply_decided(world: World, node: Node, peer: Node) -> None:
     block, votes = node.chain[first - 1]
     if node.height == first + 1 and world.chance(VOTES_INSTEAD_SHARE):
         if block.id in peer.known.wanted:
-            world.send(node, peer, Body(block))
+            world.wire.send(node, peer, Body(block))
         for vote in votes:
-            world.send(node, peer, vote)
+            world.wire.send(node, peer, vote)
         return
     for decided, its_votes in node.chain[first - 1 : first - 1 + SYNC_BLOCKS]:
-        world.send(node, peer, Synced(decided, its_votes))
+        world.wire.send(node, peer, Synced(decided, its_votes))
 
 
 def _supply_current(world: World, node: Node, peer: Node) -> bool:
@@ -63,16 +63,16 @@ def _supply_current(world: World, node: Node, peer: Node) -> bool:
     for proposal in list(node.known.proposals.values()):
         if peer.wants_proposal(proposal):
             block = world.blocks[proposal.block_id]
-            world.send(node, peer, Proposed(proposal, block, _gives(node, block.id)))
+            world.wire.send(node, peer, Proposed(proposal, block, _gives(node, block.id)))
             lacked = True
     for block_id in [*peer.known.headers, *peer.known.wanted]:
         if block_id not in peer.known.blocks and _gives(node, block_id):
-            world.send(node, peer, Body(node.known.blocks[block_id]))
+            world.wire.send(node, peer, Body(node.known.blocks[block_id]))
             lacked = True
     ours, theirs = node.machine.tally, peer.machine.tally
     for vote in [vote for round_ in ours.rounds() for kind in VoteKind for vote in ours.all_votes(round_, kind)]:
         if theirs.wants(vote):  # also what *peer* was given before and has forgotten for later rounds of its maker
-            world.send(node, peer, vote)
+            world.wire.send(node, peer, vote)
             lacked = True
     return lacked
 

@@ -78,7 +78,7 @@ class Liar:
                 continue
             said, its_block = told[world.upto(len(told))]
             lacks = (partial and world.chance(0.5)) or (its_block.id in self.withheld and world.chance(0.4))
-            world.send(node, peer, Proposed(said, its_block, not lacks))
+            world.wire.send(node, peer, Proposed(said, its_block, not lacks))
 
     def _older_polkas(self, node: Node, round_: int) -> list[tuple[bytes, int]]:
         """Blocks that had a polka before *round_*, with that round."""
@@ -111,7 +111,7 @@ class Liar:
             said = (
                 vote if value == vote.block_id else make_vote(node.address, vote.kind, vote.height, vote.round, value)
             )
-            world.send(node, peer, said, held_ms=world.upto(LATE_MS_MAX) if late else 0)
+            world.wire.send(node, peer, said, held_ms=world.upto(LATE_MS_MAX) if late else 0)
 
     def now_and_then(self, node: Node) -> None:
         """Unasked: votes of rounds to come, votes in the name of others, and heights that were never decided."""
@@ -129,7 +129,7 @@ class Liar:
         values: list[bytes | None] = [None, *sorted(node.known.blocks)]
         for peer in world.nodes:
             value = values[world.upto(len(values))]
-            world.send(node, peer, make_vote(node.address, _kind(world), height, round_, value))
+            world.wire.send(node, peer, make_vote(node.address, _kind(world), height, round_, value))
 
     def _votes_as_another(self, node: Node) -> None:
         """With its own signature: in the name of a stranger, or of another validator."""
@@ -148,7 +148,7 @@ class Liar:
         )
         for peer in world.nodes:
             if named != node.address:
-                world.send(node, peer, forged)
+                world.wire.send(node, peer, forged)
 
     def _claims_a_height(self, node: Node) -> None:
         """A block of its own as decided: by its own vote alone, or by votes that nobody signed."""
@@ -170,7 +170,7 @@ class Liar:
         elif world.chance(0.5):
             votes = votes * len(node.state.validators.addresses)
         for peer in world.nodes:
-            world.send(node, peer, Synced(block, tuple(votes)))
+            world.wire.send(node, peer, Synced(block, tuple(votes)))
 
 
 def _kind(world: World) -> VoteKind:

@@ -69,7 +69,7 @@ class Nemesis:
 
     def _mend(self) -> None:
         """Links carry everything, and a clock is set right."""
-        self.world.cut.clear()
+        self.world.wire.cut.clear()
         node = self._anybody()
         node.offset_ms = node.drift = 0.0
         node.slow_ms = 0
@@ -109,20 +109,20 @@ class Nemesis:
         world.dice.shuffle(links)
         for step, link in enumerate(links):
             delay_ms = (len(links) + step) * SWIZZLE_STEP_MS // 2
-            world.do(delay_ms, lambda link=link: world.cut.discard(link))  # type: ignore[misc]
+            world.do(delay_ms, lambda link=link: world.wire.cut.discard(link))  # type: ignore[misc]
         return True
 
     def _cut(self, links: list[tuple[int, int]]) -> None:
         if not self.world.healed:
-            self.world.cut.update(links)
+            self.world.wire.cut.update(links)
 
     def _race(self) -> bool:
         """For a while messages arrive about when their timers fire: some see a polka in time, others too late."""
         world = self.world
-        world.racing = True
+        world.wire.racing = True
 
         def end() -> None:
-            world.racing = False
+            world.wire.racing = False
 
         world.do(world.upto(RACE_MS_MAX), end)
         return True

@@ -21,7 +21,6 @@ from consensus.vote import Proposal, Vote, VoteKind
 from devnet.sim import core_trace
 from devnet.sim.core_chain import (
     GENESIS_TIME_MS,
-    PARAMS,
     SimBlock,
     drawn_updates,
     earliest_ms,
@@ -35,18 +34,11 @@ from devnet.sim.core_nemesis import Nemesis
 from devnet.sim.core_node import Node
 from devnet.sim.core_plan import HEIGHTS, TWINS, Plan
 from devnet.sim.core_promises import Promises
+from devnet.sim.core_wire import Wire
 from devnet.sim.outcome import Broken, Tell
 
-CALM_DELAY_MS = 15
-"""A message that nothing delays takes up to so long."""
-DELAYED_SHARE = 0.3
-"""Of the messages, where messages are delayed."""
 GOSSIP_MS = 80
 """How often a node looks at what a peer lacks."""
-PREVOTE_LATE, PRECOMMIT_LATE = 6, 1
-"""While messages race with timers a vote takes up to so many timeouts of its step longer: polkas are seen by some."""
-PROPOSAL_LATE_SHARE = 0.25
-"""Of the proposals, meanwhile; each takes up to two propose timeouts longer."""
 DOWN_MS_MAX = 1_500
 FURTHER_HEIGHTS = 2
 """So many more must be decided after healing, at least."""
@@ -69,8 +61,6 @@ class World:
         self.healed = False
         self.silent = False
         """Whether nobody supplies what a peer lacks."""
-        self.racing = plan.contested
-        """Whether messages arrive about when timers fire."""
         self.faults: Counter[str] = Counter()
         self.lines: Counter[str] = Counter()
         """Of Algorithm 1, by correct nodes."""
@@ -79,15 +69,13 @@ class World:
         """(height, round) above 0 that a correct node entered."""
         self.promises = Promises()
         self.blocks: dict[bytes, SimBlock] = {}
-        self.cut: set[tuple[int, int]] = set()
-        """Directed links (numbers of sender and receiver) that carry nothing."""
         self._random = dice.random
         self.dice = dice
-        self._arrivals: dict[tuple[int, int], int] = {}
         self._digest = sha256()
         self._states: dict[bytes, ChainState] = {}
         self._events: list[tuple[int, int, Node | None, int, Any]] = []
         self._numbers = 0
+        self.wire = Wire(self)
         self._populate()
         self.nemesis = Nemesis(self)
 
@@ -218,8 +206,8 @@ class World:
         self.note("everything heals")
         self.healed = True
         self.silent = False
-        self.racing = False
-        self.cut.clear()
+        self.wire.racing = False
+        self.wire.cut.clear()
         for node in self.nodes:
             node.paused_until_ms = node.slow_ms = 0
             node.drift = 0.0
@@ -310,7 +298,7 @@ class World:
             return
         for peer in self.nodes:
             if not half or self._random() < 0.5:
-                self.send(node, peer, vote)
+                self.wire.send(node, peer, vote)
         if node.honest and vote.kind is VoteKind.PRECOMMIT:
             self.nemesis.somebody_precommitted()
 
@@ -325,52 +313,9 @@ class World:
         message = Proposed(proposal, block, True)
         for peer in self.nodes:
             if not half or self._random() < 0.5:
-                self.send(node, peer, message)
+                self.wire.send(node, peer, message)
 
-    # The network
-
-    def send(self, sender: Node, peer: Node, message: Message, *, held_ms: int = 0) -> None:
-        """*message* is on its way, unless the link loses it; *held_ms*: how long a liar has kept it back."""
-        if peer is sender or not peer.started:
-            return
-        dice, plan = self._random, self.plan
-        if self.healed:
-            self.at(held_ms + 1 + int(dice() * CALM_DELAY_MS), peer, -1, message)
-            return
-        link = (sender.number, peer.number)
-        if link in self.cut:
-            return
-        if plan.loss and dice() < plan.loss:
-            self.faults["loss"] += 1
-            return
-        held_ms += sender.slow_ms + peer.slow_ms
-        if self.racing:
-            held_ms += self._late_for_its_timer(message)
-        self._carry(link, peer, message, held_ms)
-        if plan.duplicate and dice() < plan.duplicate:
-            self.faults["duplicate"] += 1
-            self._carry(link, peer, message, held_ms + self.upto(300))
-
-    def _late_for_its_timer(self, message: Message) -> int:
-        """How much later a message arrives while messages race with timers, in ms."""
-        if isinstance(message, Vote):
-            share = PREVOTE_LATE if message.kind is VoteKind.PREVOTE else PRECOMMIT_LATE
-            return self.upto(share * PARAMS.prevote_ms(message.round))
-        if isinstance(message, Proposed) and self.chance(PROPOSAL_LATE_SHARE):
-            return self.upto(2 * PARAMS.propose_ms(message.proposal.round))
-        return 0
-
-    def _carry(self, link: tuple[int, int], peer: Node, message: Message, more_ms: int) -> None:
-        delay_ms = 1 + self.upto(CALM_DELAY_MS) + more_ms
-        if self.plan.delay_ms_max and self._random() < DELAYED_SHARE:
-            self.faults["delay"] += 1
-            delay_ms += self.upto(self.plan.delay_ms_max)
-        arrival_ms = self.now_ms + delay_ms
-        if arrival_ms < self._arrivals.get(link, 0):
-            self.faults["reordering"] += 1
-        else:
-            self._arrivals[link] = arrival_ms
-        self.at(delay_ms, peer, -1, message)
+    # Gossip
 
     def _gossip(self, node: Node) -> None:
         """Now and then a node sees what a peer has, and supplies what it lacks."""

@@ -75,7 +75,7 @@ def test_vote_that_later_ones_of_its_maker_displaced_is_supplied_once_its_round_
     assert peer.machine.tally.vote(1, VoteKind.PRECOMMIT, liar.address) is None
 
     sent: list[Message] = []
-    monkeypatch.setattr(told, "send", lambda sender, peer, message: sent.append(message))
+    monkeypatch.setattr(told.wire, "send", lambda sender, peer, message: sent.append(message))
     supply(told, node, peer)
     assert precommit(liar, 1) in sent
 
@@ -84,7 +84,7 @@ def twins_on_both_sides(liars: int, seed: int) -> World:
     """Four equal validators, *liars* of them twins with one on each side of a split; the honest ones on both sides."""
     split = world(Plan(powers=FOUR, liars={number: frozenset({TWINS}) for number in range(liars)}), seed)
     sides = [node.number % 2 if node.honest else int("'" in node.name) for node in split.nodes]
-    split.cut = {(a, b) for a, left in enumerate(sides) for b, right in enumerate(sides) if left != right}
+    split.wire.cut = {(a, b) for a, left in enumerate(sides) for b, right in enumerate(sides) if left != right}
     return split
 
 
@@ -107,12 +107,12 @@ def decided_by_one_alone(tricks: frozenset[str]) -> World:
     plan = Plan(powers=FOUR, liars={0: tricks, 1: tricks}, contested=True)
     worlds = (world(plan, seed) for seed in count())
     told = next(told for told in worlds if told.genesis.validators.proposer(0).address == told.nodes[2].address)
-    told.racing = False
-    told.cut = {(2, 3), (3, 2)}
+    told.wire.racing = False
+    told.wire.cut = {(2, 3), (3, 2)}
 
     def hush() -> None:
         if told.nodes[2].machine.step >= Step.PREVOTE:
-            told.cut |= {(2, 0), (2, 1)}
+            told.wire.cut |= {(2, 0), (2, 1)}
         else:
             told.do(1, hush)
 
