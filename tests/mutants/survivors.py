@@ -12,9 +12,27 @@ LATER_RULES = (
 BEFORE_A_ROUND = "No round has begun: `_start_round` sets it before anything reads it."
 MESSAGEPACK = "MessagePack refuses it a moment later, with the same code and without making room."
 STRINGS = "That byte is a string's, and was taken by the branch above."
+CANONICAL = "Whether the next block carries this very commit is not asked of what was signed."
 LINE_OF_A_LIST = "The words of a refusal, on a line of their own."
 
 SURVIVORS: dict[tuple[str, str], str] = {
+    (
+        "consensus.application.State.scan",
+        "self, module: str, start: bytes, stop: bytes | None, *, reverse: bool = True",
+    ): ("A protocol: nobody calls this one, and whoever implements it has a default of its own."),
+    ("consensus.codec._no_extension", "raise ValueError(None)"): "`decode` answers with words of its own.",
+    (
+        "consensus.light_attack.LightClientAttack.verify_signed",
+        "check_signed(common, LightBlock(self.header, self.commit, canonical=None), self.validators)",
+    ): (CANONICAL),
+    (
+        "consensus.light_attack.LightClientAttack.verify_signed",
+        "check_signed(common, LightBlock(self.header, self.commit, canonical=True), self.validators)",
+    ): (CANONICAL),
+    (
+        "consensus.transaction.Transaction.decode",
+        "if len(body.signers) >= 1 and list(body.signers) != sorted(set(body.signers)):",
+    ): ("One signer stands in order, and once."),
     ("consensus.address.module_address", 'return address_of("module", name.encode("ASCII"))'): (
         "One codec by two names."
     ),
