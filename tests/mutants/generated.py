@@ -54,7 +54,10 @@ def main() -> int:
     # Fast: the tests are imported once, and of each change those run that reached its place from then on.
     _mutmut()
     # Slow: what matters while modules are imported, and so seemed to survive, is looked at by all tests in turn.
-    return _report(_noticed_alone([name for name, code in _outcomes().items() if code in UNNOTICED and not _why(name)]))
+    unnoticed = [name for name, code in _outcomes().items() if code in UNNOTICED]
+    with ThreadPoolExecutor(CORES) as pool:
+        reasons = list(pool.map(_why, unnoticed))
+    return _report(_noticed_alone([name for name, why in zip(unnoticed, reasons, strict=True) if why is None]))
 
 
 def _copy_project() -> None:
