@@ -42,7 +42,7 @@ def module_address(name: str) -> bytes:
 def to_text(address: bytes) -> str:
     """The bech32m text of *address* (20 bytes)."""
     assert len(address) == 20
-    data = _regroup(address, 8, 5, pad=True)
+    data = _regroup(address, 8, 5)
     checksum = _polymod(_expanded_prefix() + data + [0] * 6) ^ _BECH32M
     data += [(checksum >> 5 * (5 - i)) & 31 for i in range(6)]
     return PREFIX + "1" + "".join(_CHARSET[value] for value in data)
@@ -61,7 +61,7 @@ def from_text(text: str) -> bytes:
     data = [_VALUES[character] for character in body]
     if _polymod(_expanded_prefix() + data) != _BECH32M:
         raise BadAddress("the checksum is wrong; check the address for a mistyped character")
-    return bytes(_regroup(data[:-6], 5, 8, pad=False))
+    return bytes(_regroup(data[:-6], 5, 8))
 
 
 def _expanded_prefix() -> list[int]:
@@ -79,7 +79,7 @@ def _polymod(values: list[int]) -> int:
     return check
 
 
-def _regroup(data: bytes | list[int], source: int, target: int, *, pad: bool) -> list[int]:
+def _regroup(data: bytes | list[int], source: int, target: int) -> list[int]:
     """*data* in groups of *source* bits as groups of *target* bits; 160 bits divide by both 5 and 8."""
     accumulator = bits = 0
     out: list[int] = []
@@ -89,5 +89,4 @@ def _regroup(data: bytes | list[int], source: int, target: int, *, pad: bool) ->
         while bits >= target:
             bits -= target
             out.append(accumulator >> bits & (1 << target) - 1)
-    assert bits == 0 or pad
     return out

@@ -12,12 +12,13 @@ from consensus.chain import (
     ChainState,
     FormerSet,
     chain_changes,
+    evidence_root,
     params_hash,
     results_hash,
     transactions_root,
     without_priorities,
 )
-from consensus.codec import decode
+from consensus.codec import decode, encode
 from consensus.params import HOUR_MS, TINY, BadParams
 from consensus.shape import from_bytes, to_bytes
 from consensus.signing import sha256
@@ -267,3 +268,4 @@ def test_lists_are_hashed_as_rfc_6962_says() -> None:
     assert transactions_root([ID, ID]) == sha256(b"\x01" + leaf + leaf)
     assert transactions_root([]) == sha256(b"")
     assert results_hash([RESULT]) == sha256(b"\x00" + to_bytes(RESULT))
+    assert evidence_root([(0, b"a lie")]) == sha256(b"\x00" + encode((0, b"a lie")))

@@ -220,6 +220,10 @@ def test_the_start_of_a_newcomer_counts_those_who_leave() -> None:
     after = validators.updated([Update(BY_ADDRESS[0], 0), Update(BY_ADDRESS[2], 10)])
     # [0, -123] spread 123 > 2 * 40: ratio 2 → [0, -61]; average -31 → [31, -30]
     assert priorities_of(after) == [31, -30]
+    two_leave = members(40, 30, 30).updated(
+        [Update(BY_ADDRESS[0], 0), Update(BY_ADDRESS[1], 0), Update(BY_ADDRESS[3], 10)]
+    )
+    assert priorities_of(two_leave) == [31, -30]
 
 
 def test_a_change_of_power_keeps_the_priority() -> None:

@@ -287,6 +287,9 @@ def test_no_commit_is_made_without_a_quorum() -> None:
     members = Chain().genesis.validators
     with pytest.raises(AssertionError):
         commit_from_votes(members, [signed_vote(seed(0), ID), signed_vote(seed(1), ID)], 1, 0, ID)
+    three = Chain((1, 1, 1)).genesis.validators
+    with pytest.raises(AssertionError):
+        commit_from_votes(three, [signed_vote(seed(number), ID if number else None) for number in range(3)], 1, 0, ID)
 
 
 def test_contents_that_were_changed_on_the_way_do_not_belong(chain: Chain) -> None:
