@@ -4,6 +4,7 @@ from __future__ import annotations
 
 WORDS = "Only the words of a refusal differ: its code is what callers rely on, and what tests look at."
 LENGTHS = "A second look: that both have one length was checked, or follows from where they come from."
+ONE_CODEC = "One codec by two names."
 BIG_ENDIAN = "The default order of bytes is the same."
 FALSE = "Both are false."
 LATER_RULES = (
@@ -33,9 +34,7 @@ SURVIVORS: dict[tuple[str, str], str] = {
         "consensus.transaction.Transaction.decode",
         "if len(body.signers) >= 1 and list(body.signers) != sorted(set(body.signers)):",
     ): ("One signer stands in order, and once."),
-    ("consensus.address.module_address", 'return address_of("module", name.encode("ASCII"))'): (
-        "One codec by two names."
-    ),
+    ("consensus.address.module_address", 'return address_of("module", name.encode("ASCII"))'): ONE_CODEC,
     (
         "consensus.chain._hours_to_forget",
         "return iter(range(_first_hour(parent), min(kept_since, parent.time_ms // HOUR_MS + 2)))",
@@ -211,4 +210,116 @@ SURVIVORS: dict[tuple[str, str], str] = {
     ("consensus.tally.Tally.keeps", "return round_ < self.round or validator in self._heard.get(round_, ())"): (
         "It is asked of rounds above the current one only."
     ),
+    ("consensus.params.Params.check", '"XXtrusting_period_ms must be less than two thirds of evidence_age_msXX",'): (
+        LINE_OF_A_LIST
+    ),
+    ("consensus.params.Params.check", '"XXtransaction_weight_max must fit in half a blockXX",'): (LINE_OF_A_LIST),
+    (
+        "consensus.params.Params.check",
+        '"XXblock_bytes_max must hold a full commit, one piece of evidence and the largest transactionXX",',
+    ): (LINE_OF_A_LIST),
+    (
+        "consensus.params.Params.check",
+        '"XXblock_weight_max must be executed in a quarter of propose_timeout_ms (50,000 a millisecond)XX",',
+    ): (LINE_OF_A_LIST),
+    ("consensus.params.Params.check", '"XXsnapshot_interval_blocks must not exceed 10,000XX",'): (LINE_OF_A_LIST),
+    (
+        "consensus.jellyfish.module_leaf",
+        'name = module.module.encode("UTF-8")  # ASCII in a valid block; at most 160 bytes in any other',
+    ): (ONE_CODEC),
+    ("consensus.leaf.leaf_key", 'return table.encode("ASCII") + b"\\x00" + b"".join(map(_part, parts))'): (ONE_CODEC),
+    (
+        "consensus.leaf._part",
+        'return part.to_bytes(8, ) if isinstance(part, int) else len(part).to_bytes(2, "big") + part',
+    ): (BIG_ENDIAN),
+    (
+        "consensus.leaf._part",
+        'return part.to_bytes(8, "big") if isinstance(part, int) else len(part).to_bytes(2, ) + part',
+    ): (BIG_ENDIAN),
+    ("consensus.merkle._level_above", "pairs = zip(level[::2], level[1::2], strict=None)"): (FALSE),
+    ("consensus.merkle._level_above", "pairs = zip(level[::2], level[1::2], )"): (FALSE),
+    ("consensus.validators.ValidatorSet._with_priorities", "pairs = zip(self.validators, priorities, strict=None)"): (
+        LENGTHS
+    ),
+    (
+        "consensus.validity.commit_from_votes",
+        "for address, validator in zip(validators.addresses, validators.validators, strict=None):",
+    ): (LENGTHS),
+    (
+        "consensus.record_reader.record_reader",
+        '*(f"        {_step(field, x, place)}" for place, (field, x) in enumerate(zip(fields, places, strict=None))),',
+    ): (LENGTHS),
+    (
+        "consensus.shape._tuple",
+        "return tuple(shape.from_wire(item) for shape, item in zip(shapes, value, strict=None))",
+    ): (LENGTHS),
+    (
+        "consensus.shape._tuple",
+        "return Shape(lambda value: tuple(shape.to_wire(item) for shape, item in zip(shapes, value, strict=None)), "
+        "from_wire)",
+    ): (LENGTHS),
+    (
+        "consensus.shape._record",
+        "fields = [Field(name, shape.from_wire, shape.plain) for name, shape in zip(names, shapes, strict=None)]",
+    ): (LENGTHS),
+    ("consensus.shape.constructor_of", "return lambda values: kind(**dict(zip(names, values, strict=None)))"): (
+        LENGTHS
+    ),
+    ("consensus.validators.ValidatorSet._with_priorities", "pairs = zip(self.validators, priorities, )"): (LENGTHS),
+    (
+        "consensus.validity.commit_from_votes",
+        "for address, validator in zip(validators.addresses, validators.validators, ):",
+    ): (LENGTHS),
+    (
+        "consensus.record_reader.record_reader",
+        '*(f"        {_step(field, x, place)}" for place, (field, x) in enumerate(zip(fields, places, ))),',
+    ): (LENGTHS),
+    ("consensus.shape._tuple", "return tuple(shape.from_wire(item) for shape, item in zip(shapes, value, ))"): (
+        LENGTHS
+    ),
+    (
+        "consensus.shape._tuple",
+        "return Shape(lambda value: tuple(shape.to_wire(item) for shape, item in zip(shapes, value, )), from_wire)",
+    ): (LENGTHS),
+    (
+        "consensus.shape._record",
+        "fields = [Field(name, shape.from_wire, shape.plain) for name, shape in zip(names, shapes, )]",
+    ): (LENGTHS),
+    ("consensus.shape.constructor_of", "return lambda values: kind(**dict(zip(names, values, )))"): (LENGTHS),
+    ("consensus.validators.ValidatorSet._with_priorities", "pairs = zip(self.validators, priorities, strict=False)"): (
+        LENGTHS
+    ),
+    (
+        "consensus.validity.commit_from_votes",
+        "for address, validator in zip(validators.addresses, validators.validators, strict=False):",
+    ): (LENGTHS),
+    (
+        "consensus.record_reader.record_reader",
+        '*(f"        {_step(field, x, place)}" for place, (field, x) in enumerate(zip(fields, places, strict=False))),',
+    ): (LENGTHS),
+    (
+        "consensus.shape._tuple",
+        "return tuple(shape.from_wire(item) for shape, item in zip(shapes, value, strict=False))",
+    ): (LENGTHS),
+    (
+        "consensus.shape._tuple",
+        "return Shape(lambda value: tuple(shape.to_wire(item) for shape, item in zip(shapes, value, strict=False)), "
+        "from_wire)",
+    ): (LENGTHS),
+    (
+        "consensus.shape._record",
+        "fields = [Field(name, shape.from_wire, shape.plain) for name, shape in zip(names, shapes, strict=False)]",
+    ): (LENGTHS),
+    ("consensus.shape.constructor_of", "return lambda values: kind(**dict(zip(names, values, strict=False)))"): (
+        LENGTHS
+    ),
+    ("consensus.validators._rescale", "if spread >= window:"): ("Divides by 1."),
+    (
+        "consensus.validators._rescale",
+        "priorities[index] = priority // ratio if priority > 0 else -(-priority // ratio)",
+    ): ("0 is divided either way."),
+    (
+        "consensus.validators._rescale",
+        "priorities[index] = priority // ratio if priority >= 1 else -(-priority // ratio)",
+    ): ("0 is divided either way."),
 }
