@@ -62,7 +62,7 @@ def decode(data: bytes, *, bytes_max: int) -> Wire:
     if data.count(b"\xdc") + data.count(b"\xdd") > DEPTH_MAX:
         _refuse_bomb(data)
     try:
-        value = msgpack.unpackb(data, raw=False, use_list=False, strict_map_key=True, ext_hook=_no_extension)
+        value = msgpack.unpackb(data, use_list=False)
     except msgpack.ExtraData as error:
         raise BadMessage("bytes follow the message", "bad_message.trailing_bytes") from error
     except (ValueError, RecursionError, msgpack.UnpackException) as error:
@@ -75,12 +75,8 @@ def decode(data: bytes, *, bytes_max: int) -> Wire:
 
 def decode_own(data: bytes) -> Wire:
     """The value behind *data*, which `encode` made here or which a proof has shown to be the town's: not checked."""
-    value: Wire = msgpack.unpackb(data, raw=False, use_list=False)
+    value: Wire = msgpack.unpackb(data, use_list=False)
     return value
-
-
-def _no_extension(code: int, data: bytes) -> None:
-    raise ValueError(f"extension type {code}")
 
 
 _PLAIN_BYTES = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from consensus.application import BlockInfo, BlockOutcome
 from consensus.chain import (
     FORMER_SETS_MAX,
     UNDECIDED,
@@ -13,6 +14,7 @@ from consensus.chain import (
     FormerSet,
     chain_changes,
     evidence_root,
+    next_state,
     params_hash,
     results_hash,
     transactions_root,
@@ -118,7 +120,18 @@ def test_an_undecided_state_learns_its_block(chain: Chain) -> None:
     """And only one of its own height."""
     block, following = chain.next_block()
     assert (following.block_id, following.app_hash) == (block.id, block.header.app_hash)
-    undecided = replace(following, block_id=UNDECIDED, app_hash=UNDECIDED)
+    parent = chain.state
+    info = BlockInfo(
+        chain_id=parent.chain_id,
+        height=block.header.height,
+        time_ms=block.header.time_ms,
+        parent_time_ms=parent.time_ms,
+        proposer=block.header.proposer,
+        params=parent.params,
+        validators=parent.validators,
+    )
+    undecided = next_state(parent, info, BlockOutcome(result=RESULT))
+    assert undecided == replace(following, block_id=UNDECIDED, app_hash=UNDECIDED)
     assert undecided.decided(block.header) == following
     with pytest.raises(AssertionError):
         undecided.decided(chain.blocks[0].header)

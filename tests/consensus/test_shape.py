@@ -211,6 +211,10 @@ def test_the_path_to_a_wrong_field_is_named() -> None:
     assert str(refusal(inner=(-1, None))).startswith("inner: number: -1")
 
 
+def test_of_two_wrong_fields_the_first_is_named() -> None:
+    assert str(refusal(flag=1, noted=None)).startswith("flag: ")
+
+
 @pytest.mark.parametrize("wire", [(), (1,), (1, None, 3), 5, None, b""])
 def test_a_record_is_an_array_of_its_fields(wire: Any) -> None:
     """Neither more nor less."""
@@ -247,9 +251,32 @@ def test_fields_that_are_computed_stay_off_the_wire() -> None:
     assert shape.from_wire((4,)) == Computed(4)
 
 
+def test_a_record_that_checks_itself_does_so_when_it_is_read() -> None:
+    """Though its slots could be filled without its constructor."""
+
+    @dataclass(frozen=True, slots=True)
+    class Even:
+        number: U63
+
+        def __post_init__(self) -> None:
+            if self.number % 2:
+                raise BadMessage("odd", "bad_message.odd")
+
+    shape = shape_of(Even)
+    assert shape.from_wire((4,)) == Even(4)
+    with pytest.raises(BadMessage, match="odd"):
+        shape.from_wire((5,))
+
+
+def test_what_stays_unread_can_stand_in_an_array_or_be_missing() -> None:
+    assert shape_of(tuple[Anything, ...]).from_wire((1, (2,))) == (1, (2,))
+    assert [shape_of(Anything | None).from_wire(value) for value in ((2,), None)] == [(2,), None]
+
+
 def test_what_stays_unread_can_be_bounded_in_bytes() -> None:
     shape = shape_of(Annotated[Anything, Encoded(4)])
     assert shape.from_wire((1, (2,))) == (1, (2,))
     assert shape.to_wire((1, (2,))) == (1, (2,))
-    with pytest.raises(BadMessage, match="5 bytes, at most 4"):
+    with pytest.raises(BadMessage, match="5 bytes, at most 4") as error:
         shape.from_wire((1, (2, 3)))
+    assert error.value.code == "bad_message.out_of_range"

@@ -14,6 +14,8 @@ BEFORE_A_ROUND = "No round has begun: `_start_round` sets it before anything rea
 MESSAGEPACK = "MessagePack refuses it a moment later, with the same code and without making room."
 STRINGS = "That byte is a string's, and was taken by the branch above."
 CANONICAL = "Whether the next block carries this very commit is not asked of what was signed."
+SLOWER = "Only slower: what is right as it stands is read all the same, and comes back as it was."
+CONSTRUCTED = "Only slower: the constructor is called where the slots could have been filled."
 LINE_OF_A_LIST = "The words of a refusal, on a line of their own."
 
 SURVIVORS: dict[tuple[str, str], str] = {
@@ -21,7 +23,6 @@ SURVIVORS: dict[tuple[str, str], str] = {
         "consensus.application.State.scan",
         "self, module: str, start: bytes, stop: bytes | None, *, reverse: bool = True",
     ): ("A protocol: nobody calls this one, and whoever implements it has a default of its own."),
-    ("consensus.codec._no_extension", "raise ValueError(None)"): "`decode` answers with words of its own.",
     (
         "consensus.light_attack.LightClientAttack.verify_signed",
         "check_signed(common, LightBlock(self.header, self.commit, canonical=None), self.validators)",
@@ -46,10 +47,10 @@ SURVIVORS: dict[tuple[str, str], str] = {
     ("consensus.validity.verify_commit", "for validator, entry in zip(members, commit.entries, strict=None)"): LENGTHS,
     ("consensus.validity.verify_commit", "for validator, entry in zip(members, commit.entries, )"): LENGTHS,
     ("consensus.validity.verify_commit", "for validator, entry in zip(members, commit.entries, strict=False)"): LENGTHS,
-    ("consensus.codec.decode_own", "value: Wire = msgpack.unpackb(data, raw=None, use_list=False)"): FALSE,
-    ("consensus.codec.decode_own", "value: Wire = msgpack.unpackb(data, raw=False, use_list=None)"): FALSE,
-    ("consensus.codec.decode_own", "value: Wire = msgpack.unpackb(data, use_list=False)"): (
-        "The library's default is the same."
+    ("consensus.codec.decode", "value = msgpack.unpackb(data, use_list=None)"): FALSE,
+    ("consensus.codec.decode_own", "value: Wire = msgpack.unpackb(data, use_list=None)"): FALSE,
+    ("consensus.codec.decode", 'if data.count(b"\xdc") + data.count(b"\xdd") >= DEPTH_MAX:'): (
+        "Looks closer at what needs no closer look."
     ),
     ("consensus.codec._refuse_bomb", "if first <= 0x80 or first >= 0xE0:"): MESSAGEPACK,
     ("consensus.codec._refuse_bomb", "if first < 129 or first >= 0xE0:"): MESSAGEPACK,
@@ -322,4 +323,55 @@ SURVIVORS: dict[tuple[str, str], str] = {
         "consensus.validators._rescale",
         "priorities[index] = priority // ratio if priority >= 1 else -(-priority // ratio)",
     ): ("0 is divided either way."),
+    ("consensus.record_reader._step", "if field.plain:"): (SLOWER),
+    (
+        "consensus.shape._marked",
+        "return Shape(_same, _same, None) if bound is None else Shape(_same, _encoded(bound))",
+    ): (SLOWER),
+    ("consensus.shape._marked", "return Shape(_same, _same, ) if bound is None else Shape(_same, _encoded(bound))"): (
+        SLOWER
+    ),
+    ("consensus.shape._marked", "plain = None"): (SLOWER),
+    ("consensus.shape._marked", "return Shape(_same, _integer(mark.low, mark.high), None)"): (SLOWER),
+    ("consensus.shape._marked", "return Shape(_same, _integer(mark.low, mark.high), )"): (SLOWER),
+    ("consensus.shape._marked", "return Shape(_same, _bytes(mark.low, high), None)"): (SLOWER),
+    ("consensus.shape._marked", "return Shape(_same, _bytes(mark.low, high), )"): (SLOWER),
+    ("consensus.shape._marked", "return Shape(_same, _text(mark.high), None)"): (SLOWER),
+    ("consensus.shape._marked", "return Shape(_same, _text(mark.high), )"): (SLOWER),
+    ("consensus.shape._marked", "high = mark.low if mark.high <= 0 else mark.high"): (
+        "A size of no bytes, at most and at least."
+    ),
+    ("consensus.shape._marked", "high = mark.low if mark.high < 1 else mark.high"): (
+        "A size of no bytes, at most and at least."
+    ),
+    ("consensus.shape._optional", "None,"): (SLOWER),
+    ("consensus.shape._optional", ")"): (SLOWER),
+    (
+        "consensus.shape._optional",
+        "_same if (inner_to is _same) and False else lambda value: None if value is None else inner_to(value),",
+    ): ("Only slower: what goes to the wire as it is, is written."),
+    ("consensus.shape._optional", 'inner.plain or f"{{x}} is None or ({inner.plain})",'): (
+        "Only slower: nil is read all the same."
+    ),
+    (
+        "consensus.shape._record",
+        "fields = [Field(name, shape.from_wire, None) for name, shape in zip(names, shapes, strict=True)]",
+    ): (SLOWER),
+    ("consensus.shape.constructor_of", "fields = dataclasses.fields(cast(None, kind))"): ("A cast does nothing."),
+    ("consensus.shape.constructor_of", "slotted = None"): (CONSTRUCTED),
+    ("consensus.shape.constructor_of", "slotted = all(name in kind.__dict__.get(None, ()) for name in names)"): (
+        CONSTRUCTED
+    ),
+    (
+        "consensus.shape.constructor_of",
+        'slotted = all(name in kind.__dict__.get("XX__slots__XX", ()) for name in names)',
+    ): (CONSTRUCTED),
+    ("consensus.shape.constructor_of", 'slotted = all(name in kind.__dict__.get("__SLOTS__", ()) for name in names)'): (
+        CONSTRUCTED
+    ),
+    (
+        "consensus.shape.constructor_of",
+        'if len(names) <= len(fields) or not slotted or hasattr(kind, "__post_init__"):',
+    ): (CONSTRUCTED),
+    ("consensus.shape._fields_getter", "if len(names) > 2:"): ("Only slower: two names are looked up one by one."),
 }
