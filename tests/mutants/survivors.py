@@ -49,7 +49,7 @@ SURVIVORS: dict[tuple[str, str], str] = {
     ("consensus.validity.verify_commit", "for validator, entry in zip(members, commit.entries, strict=False)"): LENGTHS,
     ("consensus.codec.decode", "value = msgpack.unpackb(data, use_list=None)"): FALSE,
     ("consensus.codec.decode_own", "value: Wire = msgpack.unpackb(data, use_list=None)"): FALSE,
-    ("consensus.codec.decode", 'if data.count(b"\xdc") + data.count(b"\xdd") >= DEPTH_MAX:'): (
+    ("consensus.codec.decode", r'if data.count(b"\xdc") + data.count(b"\xdd") >= DEPTH_MAX:'): (
         "Looks closer at what needs no closer look."
     ),
     ("consensus.codec._refuse_bomb", "if first <= 0x80 or first >= 0xE0:"): MESSAGEPACK,
