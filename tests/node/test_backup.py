@@ -81,9 +81,11 @@ def test_every_table_of_the_store_is_copied() -> None:
 
 
 async def test_a_backup_of_a_running_node_is_one_height_whole(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Blocks are decided while the rows are read: none of them is in the copy, and nothing of its height is missing."""
+    monkeypatch.setattr("node.store_rows.SLICE_ROWS", 8)
+    monkeypatch.setattr("node.backup.PAUSE_S", 1)
     async with served(tmp_path / "town") as town:
         await _lived(town)
         store = town.services.store
