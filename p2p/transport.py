@@ -1,6 +1,6 @@
 """Dial and listen as an interface, and TCP, the transport of life.
 
-`p2p.memory` has the one for tests and the simulator.
+`p2p.memory` has the one for tests, `devnet.sim.node_links` the one for simulated worlds.
 """
 
 from __future__ import annotations

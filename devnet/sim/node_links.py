@@ -7,7 +7,6 @@ arrives, or the connection breaks.
 from __future__ import annotations
 
 import errno
-import operator
 import random
 from collections import deque
 from collections.abc import Iterator
@@ -16,14 +15,11 @@ from dataclasses import dataclass, field
 import trio
 
 from p2p.address import Endpoint
+from p2p.pipe_stream import FIRST_FREE_PORT, WINDOW_BYTES, PipeListener, PipeStream
 from p2p.transport import Accepted, Listener
 
-WINDOW_BYTES = 256 * 1024
-"""Under way in one direction before the sender waits, about what kernels buffer."""
-BACKLOG_MAX = 128
 PIECE_BYTES = 4_096
 """On a slow way data arrives in pieces of this size."""
-FIRST_FREE_PORT = 40_000
 HOLD_S = 3_600.0
 """A receiver with nothing under way looks again after this at the latest."""
 
@@ -47,7 +43,7 @@ class Links:
         self._dice = dice
         self._latency_max_s = latency_max_s
         self._ways: dict[tuple[str, str], Way] = {}
-        self._listeners: dict[Endpoint, SimListener] = {}
+        self._listeners: dict[Endpoint, PipeListener] = {}
         self._ports = FIRST_FREE_PORT
         self._changed = trio.lowlevel.ParkingLot()
         self._off: dict[str, None] = {}
@@ -104,7 +100,7 @@ class Links:
                 for pipe in list(way.pipes):
                     pipe.break_off()
 
-    async def connect(self, from_host: str, endpoint: Endpoint) -> SimStream:
+    async def connect(self, from_host: str, endpoint: Endpoint) -> PipeStream:
         """A stream to whoever listens at *endpoint*, after a round trip. Waits while a direction is cut."""
         there, back = self.way(from_host, endpoint.host), self.way(endpoint.host, from_host)
         await trio.sleep(self.transit_s(there) + self.transit_s(back))
@@ -114,25 +110,24 @@ class Links:
         if listener is None or not listener.has_room or from_host in self._off:
             raise OSError(errno.ECONNREFUSED, f"nobody listens at {endpoint}")
         outgoing, incoming = Pipe(self, there), Pipe(self, back)
-        listener.arrive(Accepted(SimStream(outgoing, incoming), from_host))
-        return SimStream(incoming, outgoing)
+        listener.arrive(Accepted(PipeStream(outgoing, incoming), from_host))
+        return PipeStream(incoming, outgoing)
 
     def transit_s(self, way: Way) -> float:
         """How long the next piece takes on *way*."""
         return way.latency_s + self._dice.random() * way.jitter_s
 
-    def bind(self, endpoint: Endpoint) -> SimListener:
+    def bind(self, endpoint: Endpoint) -> PipeListener:
         """A listener at *endpoint*. Raises OSError when it is taken."""
         if endpoint.port == 0:
             endpoint = Endpoint(endpoint.host, self._ports)
             self._ports += 1
         if endpoint in self._listeners:
             raise OSError(errno.EADDRINUSE, f"{endpoint} is in use")
-        listener = self._listeners[endpoint] = SimListener(self, endpoint)
+        listener = self._listeners[endpoint] = PipeListener(endpoint, self._unbind)
         return listener
 
-    def unbind(self, listener: SimListener) -> None:
-        """Nobody listens there any more."""
+    def _unbind(self, listener: PipeListener) -> None:
         if self._listeners.get(listener.endpoint) is listener:
             del self._listeners[listener.endpoint]
 
@@ -158,39 +153,6 @@ class SimTransport:
         """A listener at *endpoint*; port 0 takes a free one. Raises OSError when it is taken."""
         await trio.lowlevel.checkpoint()
         return self._links.bind(endpoint)
-
-
-class SimListener:
-    """A bounded backlog of connections."""
-
-    def __init__(self, links: Links, endpoint: Endpoint) -> None:
-        self._links = links
-        self._endpoint = endpoint
-        self._arrive, self._accept = trio.open_memory_channel[Accepted](BACKLOG_MAX)
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """Where it listens."""
-        return self._endpoint
-
-    @property
-    def has_room(self) -> bool:
-        """Whether the backlog takes another connection."""
-        return self._arrive.statistics().current_buffer_used < BACKLOG_MAX
-
-    def arrive(self, accepted: Accepted) -> None:
-        """A dialled connection waits in the backlog; the caller has looked at `has_room`."""
-        self._arrive.send_nowait(accepted)
-
-    async def accept(self) -> Accepted:
-        """The next connection."""
-        return await self._accept.receive()
-
-    async def aclose(self) -> None:
-        """The endpoint is free again."""
-        self._links.unbind(self)
-        self._accept.close()
-        await trio.lowlevel.checkpoint()
 
 
 class Pipe:
@@ -324,48 +286,3 @@ class Pipe:
             raise trio.ClosedResourceError
         if self._broken or self._receiver_closed:
             raise trio.BrokenResourceError("the other side is gone")
-
-
-class SimStream(trio.abc.Stream):
-    """One end of a connection."""
-
-    def __init__(self, incoming: Pipe, outgoing: Pipe) -> None:
-        self._incoming = incoming
-        self._outgoing = outgoing
-        self._sending = self._receiving = False
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """All of *data* is under way. Raises trio.BrokenResourceError when the other side is gone."""
-        if self._sending:
-            raise trio.BusyResourceError("another task is sending")
-        self._sending = True
-        try:
-            await trio.lowlevel.checkpoint()
-            await self._outgoing.send(bytes(data))
-        finally:
-            self._sending = False
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """Returns when there is room, or when sending would fail."""
-        await trio.lowlevel.checkpoint()
-        await self._outgoing.wait_for_room()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Some bytes, or none at the end. Raises trio.BrokenResourceError when the link broke."""
-        if self._receiving:
-            raise trio.BusyResourceError("another task is receiving")
-        bytes_max = WINDOW_BYTES if max_bytes is None else operator.index(max_bytes)
-        if bytes_max < 1:
-            raise ValueError("max_bytes must be positive")
-        self._receiving = True
-        try:
-            await trio.lowlevel.checkpoint()
-            return await self._incoming.receive(bytes_max)
-        finally:
-            self._receiving = False
-
-    async def aclose(self) -> None:
-        """The other side reads what is under way, then the end; its sends fail."""
-        self._outgoing.close_sender()
-        self._incoming.close_receiver()
-        await trio.lowlevel.checkpoint()

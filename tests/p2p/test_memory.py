@@ -9,7 +9,8 @@ import trio
 import trio.testing
 
 from p2p.address import Endpoint
-from p2p.memory import BACKLOG_MAX, PIPE_BYTES_MAX, MemoryNetwork, memory_stream_pair
+from p2p.memory import MemoryNetwork, memory_stream_pair
+from p2p.pipe_stream import BACKLOG_MAX, WINDOW_BYTES
 
 HERE = Endpoint("host1", 1)
 
@@ -21,7 +22,7 @@ async def test_streams_behave_like_any_stream_of_trio() -> None:
     async def make_clogged() -> tuple[trio.abc.Stream, trio.abc.Stream]:
         near, far = memory_stream_pair()
         for stream in (near, far):
-            await stream.send_all(bytes(PIPE_BYTES_MAX))
+            await stream.send_all(bytes(WINDOW_BYTES))
         return near, far
 
     await trio.testing.check_two_way_stream(make, make_clogged)
@@ -29,7 +30,7 @@ async def test_streams_behave_like_any_stream_of_trio() -> None:
 
 async def test_a_sender_waits_while_the_pipe_is_full(autojump_clock: trio.testing.MockClock) -> None:
     near, far = memory_stream_pair()
-    await near.send_all(bytes(PIPE_BYTES_MAX))
+    await near.send_all(bytes(WINDOW_BYTES))
     with trio.move_on_after(10) as waiting:
         await near.send_all(b"x")
     assert waiting.cancelled_caught
