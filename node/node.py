@@ -79,7 +79,7 @@ async def _run(folder: Home, config: Config, disk: Disk, task_status: trio.TaskS
             nursery.start_soon(until_signal, nursery.cancel_scope)
             await begin_with_snapshot(own, app, around)
             engine = Engine(own, app, around)
-            services = _services(own, app, engine, around)
+            services = services_of(own, app, engine, around)
             await nursery.start(engine.run)
             url = await nursery.start(serve_rpc, services)
             await nursery.start(Admin(services, nursery.cancel_scope.cancel).serve)
@@ -150,7 +150,9 @@ def _open_signer(folder: Home, chain_id: str, *, fresh: bool, disk: Disk) -> Sig
     return Signer.open(seed, folder.last_sign, chain_id, disk=disk)
 
 
-def _services(own: Belongings, app: Application, engine: Engine, around: Surroundings) -> Services:
+def services_of(own: Belongings, app: Application, engine: Engine, around: Surroundings) -> Services:
+    """What the RPC of the node that *engine* runs may look at and do."""
+
     async def submit(raws: Sequence[bytes]) -> list[Outcome]:
         return await engine.mempool.submit(raws, source=None)
 

@@ -6,7 +6,7 @@ import base64
 import dataclasses
 import json
 import random
-from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from node.engine import Belongings, Engine, Surroundings, write_genesis
 from node.evidence_pool import EvidencePool
 from node.genesis import GenesisFile, genesis_toml
 from node.home import Home
-from node.mempool import Outcome
+from node.node import services_of
 from node.rpc.server import RpcServer
 from node.services import Services
 from node.signer import Signer
@@ -200,7 +200,7 @@ async def served(folder: Path, *, start_ms: int = START_MS, **rpc: Any) -> Async
         links = MemoryNetwork()
         around = Surroundings(links.transport("node"), now_ms, random.Random(1))
         engine = Engine(own, app, around)
-        services = _services(own, app, engine, now_ms)
+        services = services_of(own, app, engine, around)
         async with trio.open_nursery() as nursery:
             await nursery.start(engine.run)
             yield Served(folder, engine, app, services, RpcServer(services), links)
@@ -208,28 +208,3 @@ async def served(folder: Path, *, start_ms: int = START_MS, **rpc: Any) -> Async
     finally:
         evidence.close()
         store.close()
-
-
-def _services(own: Belongings, app: Application, engine: Engine, now_ms: Callable[[], int]) -> Services:
-    async def submit(raws: Sequence[bytes]) -> list[Outcome]:
-        return await engine.mempool.submit(raws, source=None)
-
-    return Services(
-        home=own.home.path,
-        chain_id=CHAIN_ID,
-        genesis=own.genesis,
-        config=own.config,
-        app=app,
-        store=own.store,
-        mempool=engine.mempool,
-        evidence=own.evidence,
-        divergences=engine.divergences,
-        network=engine.network,
-        heights=engine.heights,
-        signer=own.signer,
-        node_seed=NODE,
-        started_ms=now_ms(),
-        now_ms=now_ms,
-        consensus_status=engine.status,
-        submit=submit,
-    )
