@@ -7,7 +7,7 @@ does not work out, the node executes all blocks instead (`node.block_sync`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import structlog
 import trio
@@ -235,10 +235,16 @@ class SnapshotSync:
         """The header of *height*, below the believed *header*, by the chain of hashes."""
         if header.height - height > BACKWARDS_HEADERS_MAX:
             raise GoneStale(f"it lies {header.height - height} blocks below what the link vouches for")
+        at_their_end: set[Source] = set()
         while header.height > height:
             count = min(header.height - height, HEADERS_MAX)
-            source, answer = await self._ask(WantHeaders(header.height - 1, count), Headers, header.height - 1)
+            question = WantHeaders(header.height - 1, count)
+            source, answer = await self._ask(question, Headers, header.height - 1, but=at_their_end)
             assert isinstance(answer, Headers)
+            if (
+                len(answer.headers) < count
+            ):  # else it could give one header at a time, for hours
+                at_their_end.add(source)
             for parent in answer.headers[:count]:
                 try:
                     verify_backwards(header, parent)
@@ -265,12 +271,16 @@ class SnapshotSync:
                 return source, answer
             source.lied(f"a light block of height {answer.header.height}, {height} was asked for")
 
-    async def _ask(self, question: SyncMessage, kind: type, height: int) -> tuple[Source, SyncMessage]:
-        """An answer of *kind*, of whoever has it: those first who offer a snapshot of *height*.
+    async def _ask(
+        self, question: SyncMessage, kind: type, height: int, *, but: Container[Source] = ()
+    ) -> tuple[Source, SyncMessage]:
+        """An answer of *kind*, of whoever has it, *but* of those: those first who offer a snapshot of *height*.
 
         Who offers it and then does not have its header has lied.
         """
         for source in sorted(self._sources.usable(), key=lambda each: height not in (each.offers or ())):
+            if source in but:
+                continue
             try:
                 answer = await source.ask(question, within_s=FACT_S)
             except NoAnswer:

@@ -352,6 +352,30 @@ async def test_where_nobody_has_a_snapshot_all_blocks_are_executed_soon(
     assert trio.current_time() - began_s < 10
 
 
+async def test_who_gives_headers_one_by_one_is_asked_once(
+    town: tuple[Town, trio.Nursery], autojump_clock: MockClock
+) -> None:
+    """Else a newcomer could be led down from its link's block to a snapshot for hours, a header in four seconds."""
+    asked: list[SyncQuestion] = []
+
+    async def dribble(question: SyncQuestion, answer: SyncMessage) -> SyncMessage:
+        if isinstance(question, WantSnapshots):
+            return Snapshots((10,))
+        if isinstance(answer, Headers):
+            asked.append(question)
+            await trio.sleep(4)
+            return Headers(answer.headers[:1])
+        return answer
+
+    net, nursery = town
+    net.trusts(22)
+    for number in range(4):
+        net.lies(number, dribble)
+    await net.joins(nursery)
+    assert net.began_at() == 0
+    assert len(asked) == 4
+
+
 async def test_a_link_that_vouches_for_another_chain_gives_no_snapshot(
     town: tuple[Town, trio.Nursery], autojump_clock: MockClock
 ) -> None:
