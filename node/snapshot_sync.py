@@ -241,9 +241,7 @@ class SnapshotSync:
             question = WantHeaders(header.height - 1, count)
             source, answer = await self._ask(question, Headers, header.height - 1, but=at_their_end)
             assert isinstance(answer, Headers)
-            if (
-                len(answer.headers) < count
-            ):  # else it could give one header at a time, for hours
+            if len(answer.headers) < count:  # else it could give one header at a time, for hours
                 at_their_end.add(source)
             for parent in answer.headers[:count]:
                 try:
