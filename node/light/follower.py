@@ -48,6 +48,8 @@ GRACE_SECONDS = 2.0
 """Once a witness has confirmed a block, the others have so long to contradict it; later ones do at the next block."""
 BACK_MAX = 100_000
 """Headers on one way back: half a minute's work."""
+WALK_SECONDS = 120.0
+"""What a node may take for a way back. Others wait for it, so whoever is slower makes room for the next."""
 
 
 class Behind(Exception):
@@ -383,9 +385,11 @@ class Follower:
             )
         steps = light.back(start, height)
         wanted: range | Header = next(steps)
-        while isinstance(wanted, range):
-            headers = await headers_of(source, wanted)
-            wanted = sent(steps, headers)
-            for header in headers:
-                self.blocks.remember(header)
-        return wanted
+        with trio.move_on_after(WALK_SECONDS):
+            while isinstance(wanted, range):
+                headers = await headers_of(source, wanted)
+                wanted = sent(steps, headers)
+                for header in headers:
+                    self.blocks.remember(header)
+            return wanted
+        raise SourceGone(f"{source.name} takes more than {WALK_SECONDS:.0f} s to show the way back to block {height}")

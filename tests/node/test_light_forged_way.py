@@ -1,4 +1,4 @@
-"""A third of the power can forge blocks on the way to a true one: they are stepping stones, and are never answered."""
+"""On the way to a true block: what a third of the power forges is never answered, and who is slow makes room."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import trio.testing
 from consensus.light import Offer
 from consensus.light_store import TrustedBlocks
 from consensus.params import TINY
-from node.light.follower import Follower
+from node.light.follower import WALK_SECONDS, Follower
 from node.light.source import ASK_SECONDS, SourceRefused
 from node.light.sources import Sources
 from node.rpc import shapes
@@ -70,3 +70,30 @@ async def test_a_forged_stepping_stone_is_not_believed(autojump_clock: trio.test
     assert (await follower.header(9)) == chain.blocks[8].header
     assert (await follower.header(5)) == chain.blocks[4].header
     assert [block.height for block in follower.blocks.all] == [9]
+
+
+class OneByOne(ViewSource):
+    """A node that shows one true header at a time, each just before nobody would wait for it any more."""
+
+    async def call(self, method: str, *, wait_s: float = ASK_SECONDS, **params: Any) -> Any:
+        if method == "blockchain":
+            await trio.sleep(wait_s - 1)
+            params["min_height"] = params["max_height"]
+        return await super().call(method, wait_s=wait_s, **params)
+
+
+async def test_who_is_slow_on_the_way_back_makes_room_for_another(autojump_clock: trio.testing.MockClock) -> None:
+    """Else all who ask for an earlier block would wait for it, for hours."""
+    chain = Chain()
+    chain.extend(100)
+    primary, witness = OneByOne("http://slow", view_of(chain)), ViewSource("http://witness", view_of(chain))
+    sources = Sources([primary, witness])
+    follower = Follower(
+        blocks=TrustedBlocks(genesis_of(chain)), params=TINY, sources=sources, now_ms=lambda: chain.state.time_ms + 1
+    )
+    await follower.header(100)
+    began_s = trio.current_time()
+    assert await follower.header(2) == chain.blocks[1].header
+    assert trio.current_time() - began_s <= WALK_SECONDS + 1
+    assert sources.primary is witness
+    assert not sources.dropped
