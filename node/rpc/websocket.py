@@ -25,7 +25,7 @@ Charge = Callable[[int, int], None]
 """Charges the client's address for calls and bytes; raises Limited."""
 
 CALLS_AT_ONCE_MAX = 8
-"""Calls of one WebSocket in work; reading pauses beyond."""
+"""Calls of one WebSocket in work, or whose answers its client has not taken yet; reading pauses beyond."""
 EVENTS_PER_MESSAGE_MAX = 200
 TOPICS = ("events", "blocks")
 
@@ -111,15 +111,16 @@ class Connection:
 
     async def _answer(self, body: bytes, token: object) -> None:
         try:
-            calls, batch = self._dispatcher.parse(body)
-            self._charge(len(calls), len(body))
-            answer = await self._dispatcher.answer(calls, batch=batch)
-        except RpcError as error:
-            answer = to_json(failure(None, error))
+            try:
+                calls, batch = self._dispatcher.parse(body)
+                self._charge(len(calls), len(body))
+                answer = await self._dispatcher.answer(calls, batch=batch)
+            except RpcError as error:
+                answer = to_json(failure(None, error))
+            if answer:
+                await self._send(answer)
         finally:
             self._room.release_on_behalf_of(token)
-        if answer:
-            await self._send(answer)
 
     async def _send(self, data: bytes) -> None:
         async with self._sending:

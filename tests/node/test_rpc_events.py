@@ -15,6 +15,7 @@ import trio.testing
 
 from consensus.application import EngineFault
 from node.rpc.errors import InvalidParams
+from node.rpc.websocket import CALLS_AT_ONCE_MAX
 from node.store import StoreFailed
 from tests.node.served import Served, served, text
 
@@ -73,6 +74,16 @@ class Reader:
         """The answer to any bytes."""
         await self._to_server.send({"type": "websocket.receive", "bytes": data})
         return await self.next()
+
+    async def ask(self, count: int) -> None:
+        """So many calls are sent, and no answer is read."""
+        request = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "health"})
+        for _ in range(count):
+            await self._to_server.send({"type": "websocket.receive", "text": request})
+
+    def unread_by_server(self) -> int:
+        """Calls that the server has not looked at."""
+        return self._incoming.statistics().current_buffer_used
 
     async def hang_up(self) -> None:
         """The client is gone."""
@@ -188,6 +199,18 @@ async def test_other_methods_and_garbage_are_answered_on_a_websocket(
         assert (await reader.call("health"))["result"] == {}
         assert (await reader.raw(b"\xff"))["error"]["data"]["code"] == "rpc.parse"
         assert (await reader.call("subscribe", topic="weather"))["error"]["data"]["code"] == "rpc.invalid_params"
+
+
+async def test_a_client_that_takes_no_answers_is_read_no_further(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Else its answers would fill the memory."""
+    async with served(tmp_path) as town, connected(town) as reader:
+        await reader.ask(50)
+        await trio.sleep(1)
+        assert 50 - reader.unread_by_server() <= CALLS_AT_ONCE_MAX + 1
+        for _ in range(50):
+            assert (await reader.next())["result"] == {}
 
 
 async def test_subscribing_without_a_websocket_says_what_to_do(
