@@ -12,11 +12,14 @@ import trio
 
 from consensus.application import EngineFault
 from node.metrics import RpcMetrics
-from node.rpc.errors import Internal, MethodNotFound, RpcError
+from node.rpc.errors import BatchTooLarge, Internal, MethodNotFound, RpcError
 from node.rpc.methods import Method, collect
 from node.rpc.protocol import Broken, Call, failure, parse, success, to_json
 from node.rpc.transactions import COMMIT_WAIT_MS, Broadcast
 from node.store import StoreFailed
+
+BATCH_ANSWER_BYTES_MAX = 16 * 2**20
+"""Once the answers to a batch are as large, its further calls are refused: fifty full blocks are no answer."""
 
 _log = structlog.get_logger("rpc")
 _WAIT_MS = {"broadcast_tx_async": None, "broadcast_tx_sync": None, "broadcast_tx_commit": COMMIT_WAIT_MS}
@@ -64,28 +67,28 @@ class Dispatcher:
 
     async def answer(self, calls: Sequence[Call | Broken], *, batch: bool) -> bytes:
         """The bytes to send back; empty if nothing but notifications came."""
-        answers = await self._answers(calls)
-        wanted = [answer for call, answer in zip(calls, answers, strict=True) if not _is_notification(call)]
-        if not wanted:
-            return b""
-        return to_json(wanted if batch else wanted[0])
-
-    async def _answers(self, calls: Sequence[Call | Broken]) -> list[dict[str, Any]]:
-        answers: list[dict[str, Any]] = []
-        at = 0
+        answers: list[bytes] = []
+        size = at = 0
         while at < len(calls):
             group = _broadcasts_from(calls, at)
             if group:
-                answers += await self._broadcast(group)
-                at += len(group)
+                made = await self._broadcast(group)
             else:
-                answers.append(await self._one(calls[at]))
-                at += 1
-        return answers
+                made = [await self._one(calls[at], full=size >= BATCH_ANSWER_BYTES_MAX)]
+            for call, answer in zip(calls[at : at + len(made)], made, strict=True):
+                if not _is_notification(call):
+                    answers.append(to_json(answer))
+                    size += len(answers[-1])
+            at += len(made)
+        if batch and answers:
+            return b"[" + b",".join(answers) + b"]"
+        return b"".join(answers)
 
-    async def _one(self, call: Call | Broken) -> dict[str, Any]:
+    async def _one(self, call: Call | Broken, *, full: bool) -> dict[str, Any]:
         if isinstance(call, Broken):
             return failure(call.id, call.error)
+        if full:
+            return failure(call.id, BatchTooLarge("the answers to this batch are large already: ask for the rest anew"))
         try:
             return success(call.id, await self.call(call.method, call.params))
         except RpcError as error:

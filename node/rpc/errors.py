@@ -59,7 +59,7 @@ class TooLarge(RpcError):
 
 
 class BatchTooLarge(RpcError):
-    """A batch has more calls than the node answers at once."""
+    """A batch has more calls than the node answers at once, or asks for more bytes."""
 
     number, code_default, http_status = -32002, "rpc.batch_too_large", 413
 

@@ -72,6 +72,19 @@ async def test_a_batch_is_answered_in_order_and_a_long_one_refused(
         assert await town.post(call) is None
 
 
+async def test_a_batch_is_answered_up_to_a_size(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fifty full blocks would be more than the rest of the node: what asks for no answer costs nothing."""
+    monkeypatch.setattr("node.rpc.dispatch.BATCH_ANSWER_BYTES_MAX", 100)
+    async with served(tmp_path) as town:
+        genesis = {"jsonrpc": "2.0", "method": "genesis"}
+        first, second, third = await town.post([genesis, *({**genesis, "id": number} for number in range(3))])
+        assert first["result"]
+        for number, refused in ((1, second), (2, third)):
+            assert (refused["id"], refused["error"]["data"]["code"]) == (number, "rpc.batch_too_large")
+
+
 async def test_what_is_no_request_is_refused_with_a_code(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
