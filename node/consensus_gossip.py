@@ -311,13 +311,14 @@ class ConsensusGossip:
     def _answer_block(self, view: PeerView, wanted: WantBlock) -> None:
         height = self._driver.height
         candidate = height.candidates.get(wanted.block_id)
-        if candidate is None:
+        if candidate is None or not view.may_ask(trio.current_time()):
             return
-        for proposal in height.proposals.values():
-            if proposal.block_id == wanted.block_id:
-                view.peer.offer(CHANNEL.id, to_wire(ProposalWithBlock(proposal, candidate.block)))
-                return
-        view.peer.offer(CHANNEL.id, to_wire(BlockOnly(candidate.block)))
+        proposed = (each for each in height.proposals.values() if each.block_id == wanted.block_id)
+        proposal = next(proposed, None)
+        whole = BlockOnly(candidate.block) if proposal is None else ProposalWithBlock(proposal, candidate.block)
+        answer = to_wire(whole)
+        view.asked(len(answer))
+        view.peer.offer(CHANNEL.id, answer)
 
     def _answer_bodies(self, view: PeerView, wanted: WantBodies) -> None:
         """As many of the bodies as fit in one message, one at least; they ask again for the rest."""

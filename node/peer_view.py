@@ -22,9 +22,9 @@ LATER_BYTES_MAX = 2**20
 
 ASKS_BURST_BYTES = 64 * 2**20
 ASKS_BYTES_PER_S = 8 * 2**20
-"""Of bodies that one peer gets in the long run, and at once: several times the largest block."""
+"""Of blocks and bodies that one peer gets in the long run, and at once: several times the largest block."""
 ASK_BYTES = 64 * 2**10
-"""What each question for bodies counts for at least: the whole block is read to answer it."""
+"""What each question for a block or its bodies counts for at least: the whole block is read to answer it."""
 
 VoteKey = tuple[int, VoteKind, int, bytes | None]
 """Round, kind, index in the set, block id: a liar may have two votes in one place."""
@@ -50,14 +50,14 @@ class PeerView:
         self._asks_at = 0.0
 
     def may_ask(self, now: float) -> bool:
-        """Whether the peer may be given bodies of a block now; a question costs a few bytes, its answer a block."""
+        """Whether the peer may be given of a block now; a question costs a few bytes, its answer a block."""
         gained = (now - self._asks_at) * ASKS_BYTES_PER_S
         self._asks_left = min(float(ASKS_BURST_BYTES), self._asks_left + gained)
         self._asks_at = now
         return self._asks_left >= ASK_BYTES
 
     def asked(self, size: int) -> None:
-        """The peer was given *size* bytes of bodies."""
+        """The peer was given *size* bytes."""
         self._asks_left -= max(size, ASK_BYTES)
 
     def at(self, height: int) -> PeerView:

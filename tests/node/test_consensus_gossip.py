@@ -143,6 +143,21 @@ async def test_a_block_is_given_with_its_proposal_or_alone_or_not_at_all(
     assert [message.block.id for message in asker.peer.told(BlockOnly)] == [second.id]
 
 
+async def test_a_block_is_not_given_again_and_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """A question of some bytes would cost us a block of half a megabyte each time."""
+    monkeypatch.setattr(peer_view, "ASKS_BURST_BYTES", 10 * peer_view.ASK_BYTES)
+    link = bench.meets(1)
+    block = (await bench.block(proposer=PROPOSER)).block
+    link.peer.says(ProposalWithBlock(bench.proposal(0, block), block))
+    await settled()
+    asker = bench.meets(2)
+    asker.peer.says(*[WantBlock(1, block.id)] * 100)
+    await settled()
+    assert len(asker.peer.told(ProposalWithBlock)) == 10
+
+
 async def test_bodies_are_given_for_the_height_in_progress_and_the_last_as_many_as_fit(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
