@@ -247,7 +247,7 @@ class _Reader:
             self._tar = tarfile.open(fileobj=self._file, mode="r|")  # noqa: SIM115  # lives as long as the reader
         except tarfile.TarError as error:
             self._file.close()
-            raise BadBackup(f"{file} is no backup ({error})") from error
+            raise BadBackup(f"{file} is no backup ({error}); give the file that `allting backup` wrote") from error
         self._sums: list[str] = []
 
     def close(self) -> None:
