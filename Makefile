@@ -35,8 +35,9 @@ coverage: .venv/installed-work
 	$(BIN)/pytest -q -n 2 $(REST) --cov=node --cov=p2p --cov-branch --cov-report=json:.coverage.json
 	$(BIN)/python -m tests.branch_coverage .coverage.json 90
 
+# Three at a time on two cores: they mostly wait, for blocks and ballots.
 stories: .venv/installed-work
-	$(BIN)/pytest -q -m "story and not long" -n 2 --dist loadfile
+	$(BIN)/pytest -q -m "story and not long" -n 3 --dist loadfile --no-loadscope-reorder
 
 # The power goes at every step on the disk that a run of the code lists: in simulation, then with SIGKILL (README).
 crashes: .venv/installed-work
